@@ -1,0 +1,437 @@
+/* Matrix products.
+ *
+ * A tile of up to TILE_ROWS rows and two vectors of the result stays in registers over the whole inner axis. The right
+ * operand is read in panels, one tile wide; where it lies otherwise, a panel is packed first. (Goto and van de Geijn,
+ * Anatomy of High-Performance Matrix Multiplication, ACM TOMS 34(3), 2008.)
+ */
+#ifndef REAL_BITS
+#include "gemm.h"
+#include "simd.h"
+
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+#define TILE_VECTORS 2
+#if defined(__AVX512F__) || defined(__aarch64__) /* 32 registers */
+#define TILE_ROWS 12
+#define TILES(X, v) X(1, v) X(2, v) X(3, v) X(4, v) X(5, v) X(6, v) X(7, v) X(8, v) X(9, v) X(10, v) X(11, v) X(12, v)
+#else
+#define TILE_ROWS 6
+#define TILES(X, v) X(1, v) X(2, v) X(3, v) X(4, v) X(5, v) X(6, v)
+#endif
+
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
+#endif
+#define LANES_ARE(n) (VECTOR_BYTES * 8 / REAL_BITS == (n))
+
+#define PANEL (TILE_VECTORS * LANES)
+
+/* Inner axes longer than this are cut, so that a packed panel stays in the second-level cache. */
+#define INNER 512
+
+/* Up to here packing the right operand costs more than it gains. */
+#define FEW_ROWS 4
+
+/* A product whose three sizes reach this goes to the BLAS. */
+#define BLAS_PAYS 128
+
+#define BODY "gemm.c"
+#include "each_real.h"
+#else
+
+typedef struct FN(tile) {
+    int64_t inner;
+    const real *a; /* a[row * a_row + k * a_step] */
+    int64_t a_row, a_step;
+    const real *b; /* b[k * b_step + column] */
+    int64_t b_step;
+    int columns;
+    real *out;
+    const real *add, *y;
+    int64_t out_row, add_row, y_row;
+    real alpha, beta;
+    fg_finish_mode mode;
+} FN(tile);
+
+INLINE const real *FN(moved)(const real *p, int64_t step) { return p ? p + step : NULL; }
+
+INLINE vec FN(finish)(vec sum, const FN(tile) * t, const real *add, const real *y, fg_finish_mode mode)
+{
+    vec z = t->alpha * sum;
+    if (add)
+        z += t->beta * vec_load(add);
+    if (mode == FG_RELU)
+        z = vec_max((vec){0}, z);
+    if (mode == FG_RELU_GRADIENT)
+        z = vec_select(vec_load(y) > 0, z, (vec){0});
+    if (mode == FG_TANH_GRADIENT)
+        z *= 1 - vec_load(y) * vec_load(y);
+    return z;
+}
+
+INLINE void FN(store_tile)(const int rows, const int vectors, vec sum[TILE_ROWS][TILE_VECTORS], const FN(tile) * t,
+                                     const fg_finish_mode mode)
+{
+    UNROLL
+    for (int r = 0; r < rows; r++) {
+        UNROLL
+        for (int v = 0; v < vectors; v++)
+            vec_store(t->out + r * t->out_row + v * LANES,
+                  FN(finish)(sum[r][v], t, FN(moved)(t->add, r * t->add_row + v * LANES),
+                             FN(moved)(t->y, r * t->y_row + v * LANES), mode));
+    }
+}
+
+/* A tile that is cut off at the right edge, or whose tanh would be too much code to unroll. */
+static __attribute__((noinline)) void FN(store_edge)(int rows, int width, const real *sum, const FN(tile) * t)
+{
+    for (int r = 0; r < rows; r++) {
+        for (int c = 0; c < t->columns; c += LANES) {
+            int count = t->columns - c < LANES ? t->columns - c : LANES;
+            const real *add = FN(moved)(t->add, r * t->add_row + c), *y = FN(moved)(t->y, r * t->y_row + c);
+            real *out = t->out + r * t->out_row + c;
+            real add_padded[LANES], y_padded[LANES];
+            if (count < LANES) {
+                if (add)
+                    vec_store(add_padded, vec_load_n(add, count)), add = add_padded;
+                if (y)
+                    vec_store(y_padded, vec_load_n(y, count)), y = y_padded;
+            }
+            vec z = FN(finish)(vec_load(sum + r * width + c), t, add, y, t->mode);
+            if (t->mode == FG_TANH)
+                z = vec_tanh(z);
+            if (count < LANES)
+                vec_store_n(out, count, z);
+            else
+                vec_store(out, z);
+        }
+    }
+}
+
+INLINE void FN(compute_tile)(const int rows, const int vectors, const FN(tile) * t)
+{
+    /* A small tile runs several sums side by side, so that one addition need not wait for the last. */
+    const int parts = rows * vectors <= 2 ? 4 : rows * vectors <= 4 ? 2 : 1;
+    vec sum[4][TILE_ROWS][TILE_VECTORS];
+    UNROLL
+    for (int p = 0; p < parts; p++) {
+        UNROLL
+        for (int r = 0; r < rows; r++) {
+            UNROLL
+            for (int v = 0; v < vectors; v++)
+                sum[p][r][v] = (vec){0};
+        }
+    }
+    const real *a = t->a, *b = t->b;
+    const int64_t a_row = t->a_row, a_step = t->a_step, b_step = t->b_step;
+    int64_t left = t->inner;
+#define STEP(p)                                                                                                       \
+    do {                                                                                                              \
+        vec column[TILE_VECTORS];                                                                                       \
+        UNROLL for (int v = 0; v < vectors; v++) column[v] = vec_load(b + v * LANES);                                     \
+        UNROLL for (int r = 0; r < rows; r++)                                                                         \
+        {                                                                                                             \
+            real x = a[r * a_row];                                                                                    \
+            UNROLL for (int v = 0; v < vectors; v++) sum[p][r][v] += x * column[v];                                   \
+        }                                                                                                             \
+        a += a_step;                                                                                                  \
+        b += b_step;                                                                                                  \
+    } while (0)
+    for (; left >= parts; left -= parts) {
+        UNROLL
+        for (int p = 0; p < parts; p++)
+            STEP(p);
+    }
+    for (; left > 0; left--)
+        STEP(0);
+#undef STEP
+    UNROLL
+    for (int p = 1; p < parts; p++) {
+        UNROLL
+        for (int r = 0; r < rows; r++) {
+            UNROLL
+            for (int v = 0; v < vectors; v++)
+                sum[0][r][v] += sum[p][r][v];
+        }
+    }
+    if (t->columns < vectors * LANES || t->mode == FG_TANH) {
+        real spilled[TILE_ROWS * PANEL];
+        UNROLL
+        for (int r = 0; r < rows; r++) {
+            UNROLL
+            for (int v = 0; v < vectors; v++)
+                vec_store(spilled + (r * vectors + v) * LANES, sum[0][r][v]);
+        }
+        FN(store_edge)(rows, vectors * LANES, spilled, t);
+    } else if (t->mode == FG_RELU) {
+        FN(store_tile)(rows, vectors, sum[0], t, FG_RELU);
+    } else if (t->mode == FG_RELU_GRADIENT) {
+        FN(store_tile)(rows, vectors, sum[0], t, FG_RELU_GRADIENT);
+    } else if (t->mode == FG_TANH_GRADIENT) {
+        FN(store_tile)(rows, vectors, sum[0], t, FG_TANH_GRADIENT);
+    } else {
+        FN(store_tile)(rows, vectors, sum[0], t, FG_PLAIN);
+    }
+}
+
+#define TILE(rows, vectors)                                                                                           \
+    static void FN(tile_##rows##_##vectors)(const FN(tile) * t) { FN(compute_tile)(rows, vectors, t); }
+#define TILE_NAME(rows, vectors) FN(tile_##rows##_##vectors),
+TILES(TILE, 1)
+TILES(TILE, 2)
+static void (*const FN(tiles)[TILE_VECTORS][TILE_ROWS])(const FN(tile) *) = {{TILES(TILE_NAME, 1)},
+                                                                                  {TILES(TILE_NAME, 2)}};
+#undef TILE
+#undef TILE_NAME
+
+/* Rows are split evenly, so that no tile is left with a row or two that would wait for its own sums. */
+static void FN(multiply_panel)(int64_t m, int columns, int64_t k, const real *a, int64_t a_row, int64_t a_step,
+                                  const real *b, int64_t b_step, int64_t first_column, const fg_finish *finish)
+{
+    FN(tile) t = {
+        .inner = k, .a = a, .a_row = a_row, .a_step = a_step, .b = b, .b_step = b_step, .columns = columns,
+        .out = (real *)finish->out + first_column, .out_row = finish->out_row,
+        .add = FN(moved)(finish->add, first_column), .add_row = finish->add_row,
+        .y = FN(moved)(finish->y, first_column), .y_row = finish->y_row,
+        .alpha = (real)finish->alpha, .beta = (real)finish->beta, .mode = finish->mode,
+    };
+    int64_t tiles = (m + TILE_ROWS - 1) / TILE_ROWS;
+    for (int64_t done = 0; done < m; tiles--) {
+        int rows = (int)((m - done + tiles - 1) / tiles);
+        FN(tiles)[columns > LANES][rows - 1](&t);
+        done += rows;
+        t.a += rows * a_row;
+        t.out += rows * t.out_row;
+        t.add = FN(moved)(t.add, rows * t.add_row);
+        t.y = FN(moved)(t.y, rows * t.y_row);
+    }
+}
+
+#if LANES_ARE(16)
+#define LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif LANES_ARE(8)
+#define LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#elif LANES_ARE(4)
+#define LOW 0, 4, 1, 5
+#define HIGH 2, 6, 3, 7
+#else
+#define LOW 0, 2
+#define HIGH 1, 3
+#endif
+/* The first halves of a and b, or their second halves, element by element in turn. */
+INLINE vec FN(interleave_low)(vec a, vec b) { return SHUFFLE(a, b, LOW); }
+INLINE vec FN(interleave_high)(vec a, vec b) { return SHUFFLE(a, b, HIGH); }
+#undef LOW
+#undef HIGH
+
+/* Seen as one number of vector index and lane index, each pass rotates the bits of an element's place by one; when all
+ * bits of the lane index have passed into the vector index, the square is transposed. */
+INLINE void FN(transpose)(vec square[LANES])
+{
+    UNROLL
+    for (int passes = LANES; passes > 1; passes /= 2) {
+        vec rotated[LANES];
+        UNROLL
+        for (int k = 0; k < LANES / 2; k++) {
+            rotated[2 * k] = FN(interleave_low)(square[k], square[k + LANES / 2]);
+            rotated[2 * k + 1] = FN(interleave_high)(square[k], square[k + LANES / 2]);
+        }
+        UNROLL
+        for (int k = 0; k < LANES; k++)
+            square[k] = rotated[k];
+    }
+}
+
+/* Lane k is the sum over the lanes of square[k]; the passes of transpose, with the sum taken at once. */
+INLINE vec FN(sum_each)(vec square[LANES])
+{
+    UNROLL
+    for (int half = LANES / 2; half > 0; half /= 2) {
+        UNROLL
+        for (int k = 0; k < half; k++)
+            square[k] = FN(interleave_low)(square[k], square[k + half]) + FN(interleave_high)(square[k], square[k + half]);
+    }
+    return square[0];
+}
+
+/* One panel of b (k, columns), padded with zeros to whole vectors. */
+static void FN(pack_panel)(int columns, int64_t k, const real *b, int64_t b_row, int64_t b_column, real *packed)
+{
+    const int width = columns > LANES ? PANEL : LANES;
+    for (int c = 0; c < width; c += LANES) {
+        int count = columns - c < LANES ? columns - c : LANES;
+        if (b_column == 1) {
+            for (int64_t r = 0; r < k; r++)
+                vec_store(packed + r * width + c,
+                          count == LANES ? vec_load(b + r * b_row + c) : vec_load_n(b + r * b_row + c, count));
+            continue;
+        }
+        for (int64_t r = 0; r < k; r += LANES) {
+            const real *corner = b + r + c * b_column;
+            real *target = packed + r * width + c;
+            vec square[LANES];
+            if (count == LANES && k - r >= LANES) {
+                UNROLL
+                for (int l = 0; l < LANES; l++)
+                    square[l] = vec_load(corner + l * b_column);
+                FN(transpose)(square);
+                UNROLL
+                for (int l = 0; l < LANES; l++)
+                    vec_store(target + l * width, square[l]);
+            } else {
+                int steps = k - r < LANES ? (int)(k - r) : LANES;
+                for (int s = 0; s < steps; s++)
+                    for (int l = 0; l < LANES; l++)
+                        target[s * width + l] = l < count ? corner[l * b_column + s] : 0;
+            }
+        }
+    }
+}
+
+/* (m,k) @ (k,n) where both rows of a and columns of b are contiguous: vectors run along the inner axis, and nothing is
+ * packed. */
+static void FN(multiply_dots)(int64_t m, int64_t n, int64_t k, fg_matrix a, fg_matrix b, const fg_finish *finish)
+{
+    FN(tile) t = {.add = finish->add, .alpha = (real)finish->alpha, .beta = (real)finish->beta, .mode = finish->mode,
+                  .y = finish->y, .out_row = finish->out_row, .add_row = finish->add_row, .y_row = finish->y_row};
+    for (int64_t j = 0; j < n; j += LANES) {
+        int count = n - j < LANES ? (int)(n - j) : LANES;
+        t.columns = count;
+        for (int64_t i = 0; i < m; i++) {
+            const real *x = (const real *)a.data + i * a.row, *w = (const real *)b.data + j * b.column;
+            vec sum[LANES];
+            UNROLL
+            for (int l = 0; l < LANES; l++)
+                sum[l] = (vec){0};
+            int64_t done = 0;
+            if (count == LANES) {
+                for (; done + LANES <= k; done += LANES) {
+                    vec v = vec_load(x + done);
+                    UNROLL
+                    for (int l = 0; l < LANES; l++)
+                        sum[l] += v * vec_load(w + l * b.column + done);
+                }
+                if (done < k) {
+                    vec v = vec_load_n(x + done, k - done);
+                    UNROLL
+                    for (int l = 0; l < LANES; l++)
+                        sum[l] += v * vec_load_n(w + l * b.column + done, k - done);
+                }
+            } else {
+                for (int l = 0; l < count; l++) {
+                    vec one = {0};
+                    for (done = 0; done + LANES <= k; done += LANES)
+                        one += vec_load(x + done) * vec_load(w + l * b.column + done);
+                    if (done < k)
+                        one += vec_load_n(x + done, k - done) * vec_load_n(w + l * b.column + done, k - done);
+                    sum[l] = one;
+                }
+            }
+            real sums[LANES];
+            vec_store(sums, FN(sum_each)(sum));
+            t.out = (real *)finish->out + i * finish->out_row + j;
+            t.add = FN(moved)(finish->add, i * finish->add_row + j);
+            t.y = FN(moved)(finish->y, i * finish->y_row + j);
+            FN(store_edge)(1, LANES, sums, &t);
+        }
+    }
+}
+
+void FG_NAME(FN(pack))(int64_t n, int64_t k, fg_matrix b, void *packed_)
+{
+    real *packed = packed_;
+    for (int64_t j = 0; j < n; j += PANEL) {
+        int columns = n - j < PANEL ? (int)(n - j) : PANEL;
+        FN(pack_panel)(columns, k, (const real *)b.data + j * b.column, b.row, b.column, packed + j * k);
+    }
+}
+
+void FG_NAME(FN(multiply_packed))(int64_t m, int64_t n, int64_t k, fg_matrix a, const void *packed, const fg_finish *finish)
+{
+    for (int64_t j = 0; j < n; j += PANEL) {
+        int columns = n - j < PANEL ? (int)(n - j) : PANEL;
+        FN(multiply_panel)(m, columns, k, a.data, a.row, a.column, (const real *)packed + j * k,
+                              columns > LANES ? PANEL : LANES, j, finish);
+    }
+}
+
+static void FN(multiply)(int64_t m, int64_t n, int64_t k, fg_matrix a, fg_matrix b, const fg_finish *finish)
+{
+    static _Thread_local real packed[INNER * PANEL] __attribute__((aligned(64)));
+    for (int64_t first = 0; first == 0 || first < k; first += INNER) {
+        int64_t inner = k - first < INNER ? k - first : INNER;
+        fg_finish f = *finish;
+        if (first > 0) {
+            f.add = f.out;
+            f.add_row = f.out_row;
+            f.beta = 1;
+        }
+        if (first + inner < k)
+            f.mode = FG_PLAIN;
+        for (int64_t j = 0; j < n; j += PANEL) {
+            int columns = n - j < PANEL ? (int)(n - j) : PANEL;
+            const real *panel = (const real *)b.data + first * b.row + j * b.column;
+            int64_t step = b.row;
+            if (b.column != 1 || columns % LANES != 0) {
+                FN(pack_panel)(columns, inner, panel, b.row, b.column, packed);
+                panel = packed;
+                step = columns > LANES ? PANEL : LANES;
+            }
+            FN(multiply_panel)(m, columns, inner, (const real *)a.data + first * a.column, a.row, a.column, panel,
+                                  step, j, &f);
+        }
+    }
+}
+
+void FG_NAME(FN(column_sums))(int64_t m, int64_t n, const void *x_, int accumulate, void *out_)
+{
+    const real *x = x_;
+    real *out = out_;
+    if (!accumulate)
+        for (int64_t c = 0; c < n; c++)
+            out[c] = 0;
+    for (int64_t r = 0; r < m; r++, x += n)
+        for (int64_t c = 0; c < n; c++)
+            out[c] += x[c];
+}
+
+static void FN(multiply_blas)(int64_t m, int64_t n, int64_t k, fg_matrix a, fg_matrix b, const fg_finish *finish)
+{
+    if (finish->add && finish->add != finish->out)
+        for (int64_t r = 0; r < m; r++)
+            memcpy((real *)finish->out + r * finish->out_row, (const real *)finish->add + r * finish->add_row,
+                   (size_t)n * sizeof(real));
+    fg_blas_found.PICK(sgemm, dgemm)(a.column != 1, b.column != 1, m, n, k, (real)finish->alpha, a.data,
+                                     a.column != 1 ? a.column : a.row, b.data, b.column != 1 ? b.column : b.row,
+                                     finish->add ? (real)finish->beta : 0, finish->out, finish->out_row);
+}
+
+static int FN(blas_pays)(int64_t m, int64_t n, int64_t k, fg_matrix a, fg_matrix b, const fg_finish *finish)
+{
+    int64_t largest = fg_blas_found.largest;
+    int64_t lda = a.column != 1 ? a.column : a.row, ldb = b.column != 1 ? b.column : b.row;
+    return finish->mode == FG_PLAIN && fg_blas_found.PICK(sgemm, dgemm) && m >= BLAS_PAYS && n >= BLAS_PAYS && k >= BLAS_PAYS &&
+           m <= largest && n <= largest && k <= largest && lda <= largest && ldb <= largest;
+}
+
+void FG_NAME(FN(gemm))(int64_t m, int64_t n, int64_t k, fg_matrix a, fg_matrix b, const fg_finish *finish)
+{
+    if (m == 0 || n == 0)
+        return;
+    if (FN(blas_pays)(m, n, k, a, b, finish))
+        FN(multiply_blas)(m, n, k, a, b, finish);
+    else if (m <= FEW_ROWS && a.column == 1 && b.row == 1)
+        FN(multiply_dots)(m, n, k, a, b, finish);
+    else
+        FN(multiply)(m, n, k, a, b, finish);
+}
+
+#endif
