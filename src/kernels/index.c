@@ -282,24 +282,20 @@ void FG_NAME(nonzero)(fg_array *const *operands, int operand_count, const fg_par
     const int64_t size = item_size(x->dtype);
     const int last = x->ndim - 1;
     int64_t *out = operands[0]->data;
+    const int64_t *end = out + operands[0]->shape[0] * x->ndim;
     fg_axis axes[FG_MAX_NDIM];
-    for (int a = 0; a <= last; a++) {
-        if (x->shape[a] == 0)
-            return;
+    for (int a = 0; a <= last; a++)
         axes[a] = (fg_axis){x->shape[a], {x->strides[a] * size, 0, 0}};
-    }
-    if (last < 0)
-        return;
     int64_t position[FG_MAX_NDIM] = {0}, offset[3] = {0};
-    do {
+    while (out < end) {
         const char *row = (const char *)x->data + offset[0];
-        for (int64_t k = 0; k < x->shape[last]; k++, row += axes[last].step[0]) {
-            if (!is_nonzero(row, x->dtype))
-                continue;
+        for (int64_t k = 0; k < axes[last].length && out < end; k++, row += axes[last].step[0]) {
+            /* Written at any rate and kept if nonzero: a branch on the data would be mispredicted every other time. */
             for (int a = 0; a < last; a++)
                 out[a] = position[a];
             out[last] = k;
-            out += last + 1;
+            out += is_nonzero(row, x->dtype) ? last + 1 : 0;
         }
-    } while (fg_advance(axes, last, position, offset));
+        fg_advance(axes, last, position, offset);
+    }
 }

@@ -5,10 +5,11 @@ INLINE T N(load)(T x, reduction op) { return op == SUM_OF_SQUARES ? x * x : x; }
 
 INLINE T N(combine)(T a, T b, reduction op)
 {
+    const T larger = b > a ? b : a, smaller = b < a ? b : a; /* a where it is NaN */
     switch (op) {
     case PROD: return (T)((U)a * (U)b);
-    case MAX: return b > a || IS_NAN(b) ? b : a;
-    case MIN: return b < a || IS_NAN(b) ? b : a;
+    case MAX: return IS_NAN(b) ? b : larger;
+    case MIN: return IS_NAN(b) ? b : smaller;
     default: return (T)((U)a + (U)b);
     }
 }
@@ -17,9 +18,13 @@ INLINE T N(combine)(T a, T b, reduction op)
 INLINE T N(block)(const T *x, int64_t n, reduction op)
 {
     enum { LANE_COUNT = 4 * VECTOR_BYTES / sizeof(T), FEW = 8 };
-    if (n < FEW) {
+    if (n < 2 * FEW) {
         T a = N(load)(x[0], op);
-        for (int64_t i = 1; i < n; i++)
+        int64_t i = 1;
+        for (; i + 4 <= n; i += 4)
+            a = N(combine)(a, N(combine)(N(combine)(N(load)(x[i], op), N(load)(x[i + 1], op), op),
+                                         N(combine)(N(load)(x[i + 2], op), N(load)(x[i + 3], op), op), op), op);
+        for (; i < n; i++)
             a = N(combine)(a, N(load)(x[i], op), op);
         return a;
     }
@@ -173,7 +178,24 @@ static void N(reduce)(const reduce_plan *plan, reduction op)
 }
 
 /* a takes the place of b as the maximum (or minimum): it is larger (smaller), or the first NaN. */
-INLINE int N(wins)(T a, T b, reduction op) { return (op == MAX ? a > b : a < b) || (IS_NAN(a) && !IS_NAN(b)); }
+INLINE int N(wins)(T a, T b, reduction op) { return (op == MAX ? a > b : a < b) | (IS_NAN(a) & !IS_NAN(b)); }
+
+/* The place of the first element equal to value, or NaN as it is; there is one. */
+INLINE int64_t N(find)(const T *x, int64_t n, T value)
+{
+    enum { STRIDE = 32 };
+    int64_t k = 0;
+    for (; k + STRIDE <= n; k += STRIDE) {
+        int here = 0;
+        for (int l = 0; l < STRIDE; l++)
+            here |= (x[k + l] == value) | (IS_NAN(value) & IS_NAN(x[k + l]));
+        if (here)
+            break;
+    }
+    while (!(x[k] == value || (IS_NAN(value) && IS_NAN(x[k]))))
+        k++;
+    return k;
+}
 
 /* Replaces *best if the row has a better element, and returns the place of the first such; -1 if *best stays. */
 INLINE int64_t N(arg_row)(const char *x, fg_axis run, const reduce_plan *plan, T *best, reduction op)
@@ -190,10 +212,7 @@ INLINE int64_t N(arg_row)(const char *x, fg_axis run, const reduce_plan *plan, T
         const T extreme = N(block)(elements, n, op);
         if (N(wins)(extreme, *best, op)) {
             *best = extreme;
-            found = 0;
-            while (elements[found] != extreme && !(IS_NAN(extreme) && IS_NAN(elements[found])))
-                found++;
-            found += k;
+            found = k + N(find)(elements, n, extreme);
         }
     }
     return found;

@@ -178,6 +178,19 @@ static double FN(target_weight)(const int64_t *target, const real *weight, int64
     return total;
 }
 
+/* sum_c w_c (-log p_c) */
+INLINE real FN(row_surprise)(const real *x, const real *weight, int64_t classes, real max, real log_sum)
+{
+    vec sums = vec_splat(0);
+    int64_t k = 0;
+    for (; k + LANES <= classes; k += LANES)
+        sums += (log_sum - (vec_load(x + k) - max)) * (weight ? vec_load(weight + k) : vec_splat(1));
+    real sum = vec_sum(sums);
+    for (; k < classes; k++)
+        sum += (log_sum - (x[k] - max)) * (weight ? weight[k] : 1);
+    return sum;
+}
+
 /* With log p = log_softmax(x), e = label smoothing and t the target:
  * loss = (1 - e) w_t (-log p_t) + e/C sum_c w_c (-log p_c)
  * https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html */
@@ -189,39 +202,39 @@ static void FN(cross_entropy)(fg_array *const *operands, const fg_params *params
     const real smoothing = (real)params->f[0];
     real *loss = operands[0]->data, *probability = operands[1]->data;
     double total = 0;
-    for (int64_t row = 0; row < rows; row++, x += classes) {
-        const int64_t t = target[row];
-        if (t == ignore_index && !probability) {
-            if (reduction == REDUCTION_NONE)
-                loss[row] = 0;
-            continue;
-        }
-        const real max = FN(row_max)(x, classes), sum = FN(exp_row)(probability, x, classes, max);
-        if (probability) {
-            FN(scale_row)(probability, probability, classes, 1 / sum);
-            probability += classes;
-        }
-        real row_loss = 0;
-        if (t != ignore_index) {
-            const real log_sum = FN(log_of)(sum);
-            row_loss = (log_sum - (x[t] - max)) * (weight ? weight[t] : 1);
-            if (smoothing != 0) {
-                vec surprise = vec_splat(0);
-                int64_t k = 0;
-                for (; k + LANES <= classes; k += LANES)
-                    surprise += (log_sum - (vec_load(x + k) - max)) * (weight ? vec_load(weight + k) : vec_splat(1));
-                real smooth_loss = vec_sum(surprise);
-                for (; k < classes; k++)
-                    smooth_loss += (log_sum - (x[k] - max)) * (weight ? weight[k] : 1);
-                row_loss = (1 - smoothing) * row_loss + smoothing / classes * smooth_loss;
+    /* LANES rows at a time, so that one vec_log serves them all. */
+    for (int64_t first = 0; first < rows; first += LANES, target += LANES, x += LANES * classes) {
+        const int64_t count = rows - first < LANES ? rows - first : LANES;
+        real max[LANES], sum[LANES];
+        vec_store(sum, vec_splat(1));
+        for (int64_t row = 0; row < count; row++) {
+            if (!probability && target[row] == ignore_index)
+                continue;
+            max[row] = FN(row_max)(x + row * classes, classes);
+            sum[row] = FN(exp_row)(probability, x + row * classes, classes, max[row]);
+            if (probability) {
+                FN(scale_row)(probability, probability, classes, 1 / sum[row]);
+                probability += classes;
             }
         }
-        if (reduction == REDUCTION_NONE)
-            loss[row] = row_loss;
-        total += row_loss;
+        const vec log_sum = vec_log(vec_load(sum));
+        for (int64_t row = 0; row < count; row++) {
+            const int64_t t = target[row];
+            real row_loss = 0;
+            if (t != ignore_index) {
+                row_loss = (log_sum[row] - (x[row * classes + t] - max[row])) * (weight ? weight[t] : 1);
+                if (smoothing != 0)
+                    row_loss = (1 - smoothing) * row_loss +
+                               smoothing / classes * FN(row_surprise)(x + row * classes, weight, classes, max[row],
+                                                                      log_sum[row]);
+            }
+            if (reduction == REDUCTION_NONE)
+                loss[first + row] = row_loss;
+            total += row_loss;
+        }
     }
     if (reduction == REDUCTION_MEAN)
-        *loss = (real)(total / FN(target_weight)(target, weight, rows, ignore_index));
+        *loss = (real)(total / FN(target_weight)(operands[3]->data, weight, rows, ignore_index));
     else if (reduction == REDUCTION_SUM)
         *loss = (real)total;
 }
