@@ -3,6 +3,14 @@
 #include "gemm.h"
 #include "simd.h"
 
+/* The stride of an axis of length 1 says nothing; it is set to what the other axis calls for. */
+static fg_matrix last_two_axes(const fg_array *x)
+{
+    const int64_t *shape = x->shape + x->ndim - 2, *strides = x->strides + x->ndim - 2;
+    const int by_rows = strides[1] == 1 || shape[1] == 1;
+    return (fg_matrix){x->data, by_rows ? (shape[0] == 1 ? shape[1] : strides[0]) : 1, by_rows ? 1 : strides[1]};
+}
+
 #define BODY "matmul.c"
 #include "each_real.h"
 
@@ -32,21 +40,18 @@ void FG_NAME(linear_backward)(fg_array *const *operands, int operand_count, cons
 
 static void FN(matmul)(const fg_array *out, const fg_array *a, const fg_array *b, const fg_params *params)
 {
-    const int batched = out->ndim == 3;
-    const int64_t batch = batched ? out->shape[0] : 1;
-    const int64_t m = out->shape[batched], n = out->shape[batched + 1], k = a->shape[batched + 1];
-    const fg_matrix a_matrix = {a->data, a->strides[batched], a->strides[batched + 1]};
-    const fg_matrix b_matrix = {b->data, b->strides[batched], b->strides[batched + 1]};
-    fg_finish finish = {.out_row = n, .add_row = n, .alpha = params->f[1], .beta = params->f[0]};
+    const int row = out->ndim - 2;
+    const int64_t batch = row ? out->shape[0] : 1, m = out->shape[row], n = out->shape[row + 1], k = a->shape[row + 1];
+    fg_matrix a_mk = last_two_axes(a), b_kn = last_two_axes(b);
+    fg_finish finish = {.out = out->data, .out_row = n, .add_row = n, .alpha = params->f[1], .beta = params->f[0]};
     for (int64_t p = 0; p < batch; p++) {
-        finish.out = (real *)out->data + p * m * n;
         finish.add = finish.beta != 0 ? finish.out : NULL;
-        fg_matrix a_p = a_matrix, b_p = b_matrix;
-        if (batched) {
-            a_p.data = (const real *)a->data + p * a->strides[0];
-            b_p.data = (const real *)b->data + p * b->strides[0];
+        FG_NAME(FN(gemm))(m, n, k, a_mk, b_kn, &finish);
+        if (row) {
+            a_mk.data = (const real *)a_mk.data + a->strides[0];
+            b_kn.data = (const real *)b_kn.data + b->strides[0];
+            finish.out = (real *)finish.out + m * n;
         }
-        FG_NAME(FN(gemm))(m, n, k, a_p, b_p, &finish);
     }
 }
 
