@@ -221,7 +221,7 @@ static inline __attribute__((always_inline)) void for_each_element(fg_array *con
             QUATERNARY_ROW(T, formula, step[0], step[1], step[2], step[3], step[4]) \
     }
 
-/* A formula in vectors; rows that are strided, and a row's end, pass through one vector. */
+/* A function of simd.h; rows that are strided pass through one vector. */
 #define VECTOR_LOOP(name, T, suffix) \
     LOOP_HEAD(name##_##suffix) \
     { \
@@ -229,12 +229,16 @@ static inline __attribute__((always_inline)) void for_each_element(fg_array *con
         T *out = (T *)data[0]; \
         const T *x = (const T *)data[1]; \
         (void)params; \
-        for (int64_t k = 0; k < count; k += lanes) { \
-            const int64_t length = count - k < lanes ? count - k : lanes; \
-            if (length == lanes && step[0] == 1 && step[1] == 1) { \
+        int64_t k = 0; \
+        if (step[0] == 1 && step[1] == 1) { \
+            for (; k + lanes <= count; k += lanes) \
                 vec_store_##suffix(out + k, vec_##name##_##suffix(vec_load_##suffix(x + k))); \
-                continue; \
-            } \
+            if (k < count) \
+                vec_store_n_##suffix(out + k, count - k, vec_##name##_##suffix(vec_load_n_##suffix(x + k, count - k))); \
+            return; \
+        } \
+        for (; k < count; k += lanes) { \
+            const int64_t length = count - k < lanes ? count - k : lanes; \
             T part[lanes] = {0}; \
             for (int64_t j = 0; j < length; j++) \
                 part[j] = x[(k + j) * step[1]]; \

@@ -51,7 +51,6 @@ typedef uint64_t uvec_64 __attribute__((vector_size(VECTOR_BYTES)));
 #define vec_sqrt(x) FN(vec_sqrt)(x)
 #define vec_sum(x) FN(vec_sum)(x)                /* over the lanes, pairwise */
 #define vec_largest(x) FN(vec_largest)(x)        /* over the lanes; undefined where a lane is NaN */
-#define vec_map(f, x) FN(vec_map)(f, x)          /* the C function f lane by lane */
 #define vec_exp(x) FN(vec_exp)(x)
 #define vec_expm1(x) FN(vec_expm1)(x)
 #define vec_log(x) FN(vec_log)(x)
@@ -204,13 +203,6 @@ INLINE real FN(vec_largest)(vec x)
             lanes[k] = lanes[k] > lanes[k + half] ? lanes[k] : lanes[k + half];
     return lanes[0];
 #endif
-}
-
-INLINE vec FN(vec_map)(real (*f)(real), vec x)
-{
-    for (int k = 0; k < LANES; k++)
-        x[k] = f(x[k]);
-    return x;
 }
 
 /* The value of the polynomial c[0] + c[1] x + ... (Horner). */
@@ -376,7 +368,35 @@ INLINE vec FN(sin_turned)(vec x, int quarter_turns, real (*libm)(real))
 
 INLINE vec FN(vec_sin)(vec x) { return FN(vec_select)(x == 0, x, FN(sin_turned)(x, 0, PICK(sinf, sin))); }
 INLINE vec FN(vec_cos)(vec x) { return FN(sin_turned)(x, 1, PICK(cosf, cos)); }
-INLINE vec FN(vec_erf)(vec x) { return FN(vec_map)(PICK(erff, erf), x); }
+
+/* |x| < 1: x (1 + P(x^2)). From there on, where 1 - erf is small, erf(x) = 1 - exp(-Q(|x| - 1)), and it is 1 beyond the
+ * bound. P and Q by minimax fit. */
+INLINE vec FN(vec_erf)(vec x)
+{
+    vec square = x * x, beyond = FN(vec_min)(FN(vec_splat)(PICK(3.0f, 5.0)), FN(vec_abs)(x) - 1);
+#if REAL_BITS == 32
+    vec p = POLYNOMIAL(square, 0.128379165913831154f, -0.376126271360235841f, 0.112836001758102173f,
+                       -0.0268544445625443232f, 0.00518953527780545583f, -0.000802084071354890531f,
+                       0.0000788911757925598953f);
+    vec q = POLYNOMIAL(beyond, 1.84960551006671934f, 2.63896751452502114f, 0.843107081791751095f,
+                       0.0415634805011400203f, -0.0100464516023105779f, 0.0020119657459987954f,
+                       -0.000289527582021875666f, 0.0000216866917864342885f);
+#else
+    vec p = POLYNOMIAL(square, 0.128379167095512574, -0.376126389031837482, 0.112837916709548844,
+                       -0.0268661706450778595, 0.00522397762482830986, -0.000854832698142007008,
+                       0.000120553311328000847, -0.0000149255957693157883, 1.64610084437428998e-6,
+                       -1.63503959698341996e-7, 1.4660327649466445e-8, -1.13749537056788528e-9,
+                       5.9606850462205043e-11);
+    vec q = POLYNOMIAL(beyond, 1.84960550993324829, 2.63896751423477536, 0.843107256359432779, 0.0415610980247260521,
+                       -0.0100338251758877124, 0.00197790119801998483, -0.000237316370870789415,
+                       -0.0000262964848982610842, 0.0000271992504680744448, -9.67173177061648787e-6,
+                       2.13227272322086359e-6, -2.0504212052516099e-7, -5.78948844091098054e-8,
+                       3.33485221097292269e-8, -8.50780142712801249e-9, 1.3172342732086193e-9,
+                       -1.19136591826706923e-10, 4.8564055364860834e-12);
+#endif
+    vec outer = FN(vec_copysign)(1 - FN(vec_exp)(-q), x);
+    return FN(vec_select)(FN(vec_abs)(x) < 1, x + x * p, outer);
+}
 
 #undef MANTISSA_BITS
 #undef EXPONENT_BIAS
