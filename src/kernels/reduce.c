@@ -24,8 +24,8 @@ typedef struct reduce_plan {
     const char *x;
     char *out;
     gatherer *gather; /* NULL where x can be read as it lies */
-    int out_dtype, mean, by_columns;
-    int identity;
+    int out_dtype, mean, identity;
+    int by_columns, one_block;
     int kept_axes, reduced_axes; /* at least one reduced axis, maybe of length 1 */
     int64_t reduced_size;
     fg_axis kept[FG_MAX_NDIM], reduced[FG_MAX_NDIM]; /* step[0] in x, step[1] in out, in bytes */
@@ -67,16 +67,25 @@ static const int8_t item_size[FG_DTYPE_COUNT] = {1, 1, 4, 8, 4, 8};
 #define U uint64_t
 #define N(name) name##_int64
 #define IS_NAN(x) 0
+#define LARGER(a, b) ((((a) > (b)) & (a)) | (~((a) > (b)) & (b)))
+#define SMALLER(a, b) ((((a) < (b)) & (a)) | (~((a) < (b)) & (b)))
+#define OR_NAN(y, x) (y)
 #include "reduce_loops.h"
 #define T float
 #define U float
 #define N(name) name##_float32
 #define IS_NAN(x) ((x) != (x))
+#define LARGER vec_max_f32
+#define SMALLER vec_min_f32
+#define OR_NAN vec_or_nan_f32
 #include "reduce_loops.h"
 #define T double
 #define U double
 #define N(name) name##_float64
 #define IS_NAN(x) ((x) != (x))
+#define LARGER vec_max_f64
+#define SMALLER vec_min_f64
+#define OR_NAN vec_or_nan_f64
 #include "reduce_loops.h"
 
 /* Outer axes first. A broadcast axis is an outer one: its neighbours are not neighbours in memory. */
@@ -130,7 +139,10 @@ INLINE int plan_reduction(reduce_plan *plan, const fg_array *out, const fg_array
     plan->kept_axes = kept;
     plan->reduced_axes = reduced;
     const fg_axis *inner = &plan->reduced[reduced - 1];
-    plan->by_columns = kept > 0 && (is_outside(inner, &plan->kept[kept - 1]) || inner->length == 1);
+    plan->one_block = reduced == 1 && inner->length <= BLOCK;
+    /* Short rows are worth it side by side even where their elements are neighbours. */
+    plan->by_columns = kept > 0 && (is_outside(inner, &plan->kept[kept - 1]) ||
+                                    (reduced == 1 && inner->length < ROWS && plan->kept[kept - 1].length > ROWS));
     if (plan->by_columns)
         inner = &plan->kept[kept - 1];
     plan->gather = inner->step[0] == x_size && x->dtype >= FG_INT64 ? NULL : gather_values[x->dtype];

@@ -14,44 +14,66 @@ INLINE T N(combine)(T a, T b, reduction op)
     }
 }
 
+typedef T N(vector) __attribute__((vector_size(VECTOR_BYTES)));
+typedef U N(unsigned_vector) __attribute__((vector_size(VECTOR_BYTES)));
+
+INLINE N(vector) N(load_vector)(const T *x, reduction op)
+{
+    N(vector) v;
+    memcpy(&v, x, sizeof v);
+    return op == SUM_OF_SQUARES ? v * v : v;
+}
+
+INLINE N(vector) N(combine_vectors)(N(vector) a, N(vector) b, reduction op)
+{
+    switch (op) {
+    case PROD: return (N(vector))((N(unsigned_vector))a * (N(unsigned_vector))b);
+    case MAX: return OR_NAN(LARGER(b, a), b);
+    case MIN: return OR_NAN(SMALLER(b, a), b);
+    default: return (N(vector))((N(unsigned_vector))a + (N(unsigned_vector))b);
+    }
+}
+
 /* The elements of a row, at most BLOCK so that the result has few roundings; n >= 1. */
 INLINE T N(block)(const T *x, int64_t n, reduction op)
 {
-    enum { LANE_COUNT = 4 * VECTOR_BYTES / sizeof(T), FEW = 8 };
-    if (n < 2 * FEW) {
-        T a = N(load)(x[0], op);
-        int64_t i = 1;
-        for (; i + 4 <= n; i += 4)
-            a = N(combine)(a, N(combine)(N(combine)(N(load)(x[i], op), N(load)(x[i + 1], op), op),
-                                         N(combine)(N(load)(x[i + 2], op), N(load)(x[i + 3], op), op), op), op);
-        for (; i < n; i++)
-            a = N(combine)(a, N(load)(x[i], op), op);
-        return a;
-    }
-    T lane[LANE_COUNT];
-    int64_t i = FEW;
-    if (n >= LANE_COUNT) {
-        for (int l = 0; l < LANE_COUNT; l++)
-            lane[l] = N(load)(x[l], op);
-        for (i = LANE_COUNT; i + LANE_COUNT <= n; i += LANE_COUNT)
-            for (int l = 0; l < LANE_COUNT; l++)
-                lane[l] = N(combine)(lane[l], N(load)(x[i + l], op), op);
-        for (int width = LANE_COUNT / 2; width >= FEW; width /= 2)
+    enum { LANE_COUNT = VECTOR_BYTES / sizeof(T) };
+    const int64_t in_vectors = n < 2 * LANE_COUNT ? 0 : n - n % LANE_COUNT;
+    T total = 0;
+    if (in_vectors) {
+        N(vector) v0 = N(load_vector)(x, op), v1 = N(load_vector)(x + LANE_COUNT, op);
+        int64_t i = 2 * LANE_COUNT;
+        if (i + 2 * LANE_COUNT <= in_vectors) {
+            N(vector) v2 = N(load_vector)(x + i, op), v3 = N(load_vector)(x + i + LANE_COUNT, op);
+            for (i += 2 * LANE_COUNT; i + 4 * LANE_COUNT <= in_vectors; i += 4 * LANE_COUNT) {
+                v0 = N(combine_vectors)(v0, N(load_vector)(x + i, op), op);
+                v1 = N(combine_vectors)(v1, N(load_vector)(x + i + LANE_COUNT, op), op);
+                v2 = N(combine_vectors)(v2, N(load_vector)(x + i + 2 * LANE_COUNT, op), op);
+                v3 = N(combine_vectors)(v3, N(load_vector)(x + i + 3 * LANE_COUNT, op), op);
+            }
+            v0 = N(combine_vectors)(v0, v2, op);
+            v1 = N(combine_vectors)(v1, v3, op);
+        }
+        for (; i < in_vectors; i += LANE_COUNT)
+            v0 = N(combine_vectors)(v0, N(load_vector)(x + i, op), op);
+        v0 = N(combine_vectors)(v0, v1, op);
+        T lane[LANE_COUNT];
+        memcpy(lane, &v0, sizeof lane);
+        for (int width = LANE_COUNT / 2; width > 0; width /= 2)
             for (int l = 0; l < width; l++)
                 lane[l] = N(combine)(lane[l], lane[l + width], op);
-    } else {
-        for (int l = 0; l < FEW; l++)
-            lane[l] = N(load)(x[l], op);
+        total = lane[0];
+        if (in_vectors == n)
+            return total;
     }
-    for (; i + FEW <= n; i += FEW)
-        for (int l = 0; l < FEW; l++)
-            lane[l] = N(combine)(lane[l], N(load)(x[i + l], op), op);
-    for (int l = 0; i < n; i++, l++)
-        lane[l] = N(combine)(lane[l], N(load)(x[i], op), op);
-    for (int width = FEW / 2; width > 0; width /= 2)
-        for (int l = 0; l < width; l++)
-            lane[l] = N(combine)(lane[l], lane[l + width], op);
-    return lane[0];
+    T rest = N(load)(x[in_vectors], op);
+    int64_t i = in_vectors + 1;
+    for (; i + 4 <= n; i += 4)
+        rest = N(combine)(rest, N(combine)(N(combine)(N(load)(x[i], op), N(load)(x[i + 1], op), op),
+                                           N(combine)(N(load)(x[i + 2], op), N(load)(x[i + 3], op), op), op), op);
+    for (; i < n; i++)
+        rest = N(combine)(rest, N(load)(x[i], op), op);
+    return in_vectors ? N(combine)(total, rest, op) : rest;
 }
 
 /* One output from all its elements: block by block, the results of equally many blocks combined pairwise. */
@@ -71,6 +93,8 @@ INLINE T N(reduce_row)(const char *x, const reduce_plan *plan, reduction op)
                 elements = gathered;
             }
             value = N(block)(elements, n, op);
+            if (plan->one_block)
+                return value;
             for (uint64_t bits = blocks++; bits & 1; bits >>= 1)
                 value = N(combine)(partial[--depth], value, op);
             partial[depth++] = value;
@@ -105,6 +129,12 @@ INLINE void N(combine_rows)(T *restrict sums, const T *const *rows, int row_coun
     }
 }
 
+INLINE void N(combine_into)(T *restrict a, const T *restrict b, int64_t n, reduction op)
+{
+    for (int64_t k = 0; k < n; k++)
+        a[k] = N(combine)(a[k], b[k], op);
+}
+
 INLINE void N(store)(char *out, T value, const reduce_plan *plan)
 {
     switch (plan->out_dtype) {
@@ -115,11 +145,21 @@ INLINE void N(store)(char *out, T value, const reduce_plan *plan)
     }
 }
 
-/* Neighbouring outputs side by side: rows are combined element by element, ROWS at a time, and then pairwise. */
+/* Neighbouring outputs side by side: rows are combined element by element, ROWS at a time, and then pairwise. Narrow rows
+ * without gaps between them are first taken together, a power of two of them as one wide row. */
 INLINE void N(reduce_columns)(const char *x, char *out, fg_axis columns, const reduce_plan *plan, reduction op)
 {
     enum { WIDTH = COLUMN_BYTES / sizeof(T) };
     T partial[LEVELS][WIDTH], gathered[ROWS][WIDTH];
+    fg_axis run = plan->reduced[0];
+    int64_t together = 1, apart = 0;
+    if (!plan->gather && plan->reduced_axes == 1 && run.step[0] == columns.length * columns.step[0]) {
+        while (2 * together * columns.length <= WIDTH && 2 * together <= run.length)
+            together *= 2;
+        apart = run.length % together;
+        run = (fg_axis){run.length / together, {run.step[0] * together, 0, 0}};
+    }
+    const fg_axis *reduced = together > 1 ? &run : plan->reduced;
     for (int64_t first = 0; first < columns.length; first += WIDTH, x += WIDTH * columns.step[0]) {
         const int64_t left = columns.length - first, width = left < WIDTH ? left : WIDTH;
         int64_t position[FG_MAX_NDIM] = {0}, offset[3] = {0};
@@ -135,13 +175,19 @@ INLINE void N(reduce_columns)(const char *x, char *out, fg_axis columns, const r
                     row = gathered[row_count];
                 }
                 rows[row_count++] = row;
-                more = fg_advance(plan->reduced, plan->reduced_axes, position, offset);
+                more = fg_advance(reduced, plan->reduced_axes, position, offset);
             } while (more && row_count < ROWS);
-            N(combine_rows)(partial[depth++], rows, row_count, width, op);
+            N(combine_rows)(partial[depth++], rows, row_count, width * together, op);
             for (uint64_t bits = blocks++; depth > 1 && (bits & 1 || depth == LEVELS || !more); bits >>= 1, depth--)
-                for (int64_t j = 0; j < width; j++)
-                    partial[depth - 2][j] = N(combine)(partial[depth - 2][j], partial[depth - 1][j], op);
+                N(combine_into)(partial[depth - 2], partial[depth - 1], width * together, op);
         } while (more);
+        for (int64_t rows = together / 2; rows > 0; rows /= 2)
+            N(combine_into)(partial[0], partial[0] + rows * width, rows * width, op);
+        for (int64_t row = 0; row < apart; row++) {
+            const T *row_apart = (const T *)(x + run.length * run.step[0]) + row * width;
+            for (int64_t j = 0; j < width; j++)
+                partial[0][j] = N(combine)(partial[0][j], N(load)(row_apart[j], op), op);
+        }
         for (int64_t j = 0; j < width; j++)
             N(store)(out + (first + j) * columns.step[1], partial[0][j], plan);
     }
@@ -287,3 +333,6 @@ static void N(arg)(const reduce_plan *plan, reduction op)
 #undef U
 #undef N
 #undef IS_NAN
+#undef LARGER
+#undef SMALLER
+#undef OR_NAN

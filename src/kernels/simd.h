@@ -45,6 +45,7 @@ typedef uint64_t uvec_64 __attribute__((vector_size(VECTOR_BYTES)));
 #define vec_select(mask, a, b) FN(vec_select)(mask, a, b)
 #define vec_min(a, b) FN(vec_min)(a, b)          /* a < b ? a : b, so b if one is NaN */
 #define vec_max(a, b) FN(vec_max)(a, b)          /* a > b ? a : b, so b if one is NaN */
+#define vec_or_nan(y, x) FN(vec_or_nan)(y, x)    /* x where it is NaN, else y */
 #define vec_abs(x) FN(vec_abs)(x)
 #define vec_copysign(x, sign) FN(vec_copysign)(x, sign)
 #define vec_fma(a, b, c) FN(vec_fma)(a, b, c)    /* a * b + c */
@@ -144,6 +145,16 @@ INLINE vec FN(vec_max)(vec a, vec b)
     return PICK(_mm_max_ps, _mm_max_pd)(a, b);
 #else
     return FN(vec_select)(a > b, a, b);
+#endif
+}
+
+INLINE vec FN(vec_or_nan)(vec y, vec x)
+{
+#if VECTOR_BYTES == 64
+    return PICK(_mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x),
+                _mm512_mask_mov_pd(y, _mm512_cmp_pd_mask(x, x, _CMP_UNORD_Q), x));
+#else
+    return FN(vec_select)(x != x, x, y);
 #endif
 }
 
