@@ -21,10 +21,16 @@ static inline uint64_t integer_power(uint64_t a, uint64_t n)
     ({ __typeof__(a) r_ = fmod(a, b); \
        r_ != 0 && (r_ < 0) != (b < 0) ? r_ + b : r_; })
 
-/* (a - remainder)/b is a whole number but for rounding, where a/b may have been rounded up to the next one. */
+/* (a - fmod)/b is a whole number but for rounding, where a/b may have been rounded up to the next one. */
 #define FLOOR_DIVIDE(a, b) \
-    ({ __typeof__(a) q_ = (a - REMAINDER(a, b)) / b, f_ = floor(q_); \
+    ({ __typeof__(a) r_ = fmod(a, b), q_ = (a - r_) / b - (r_ != 0 && (r_ < 0) != (b < 0)), f_ = floor(q_); \
        b == 0 ? a / b : q_ == 0 ? copysign(0, a / b) : q_ - f_ > (__typeof__(a))0.5 ? f_ + 1 : f_; })
+
+/* The usual exponents without the C library's slow function; the compiler takes a number's test out of the loop. */
+#define POWER(a, b) (b == 2 ? a * a : b == -1 ? 1 / a : b == 3 ? a * a * a : b == (__typeof__(a))0.5 && a > 0 ? sqrt(a) : pow(a, b))
+
+#define INTEGER_POWER(a, b) \
+    (b >= 0 ? integer_power((uint64_t)a, (uint64_t)b) : a == 1 ? 1 : a == -1 ? (uint64_t)(1 - 2 * (b & 1)) : 0)
 
 #define MAXIMUM(a, b) (a > b || a != a ? a : b)  /* NaN if either is */
 #define MINIMUM(a, b) (a < b || a != a ? a : b)
@@ -82,7 +88,7 @@ BINARY(minimum,           a & b,   a < b ? a : b,                       MINIMUM(
 BINARY_EXACT(bitwise_and, a & b)
 BINARY_EXACT(bitwise_or,  a | b)
 BINARY_EXACT(bitwise_xor, a ^ b)
-BINARY_NUMBER(pow, b >= 0 ? integer_power(ua, ub) : a == 1 ? 1 : a == -1 ? 1 - 2 * (b & 1) : 0, pow(a, b))
+BINARY_NUMBER(pow,                 INTEGER_POWER(a, b),                POWER(a, b))
 
 /* Of gradients, a is dy and b is y. */
 BINARY_FLOAT(relu_backward,        b > 0 ? a : 0)
