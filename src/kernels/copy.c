@@ -62,8 +62,8 @@ void FG_NAME(arange)(fg_array *const *operands, int operand_count, const fg_para
     case FG_UINT8: FILL(uint8_t, first + (uint64_t)k * increment);
     case FG_INT32: FILL(int32_t, first + (uint64_t)k * increment);
     case FG_INT64: FILL(int64_t, first + (uint64_t)k * increment);
-    case FG_FLOAT32: FILL(float, start + (double)k * step);
-    default: FILL(double, start + (double)k * step);
+    case FG_FLOAT32: FILL(float, fma((double)k, step, start));  /* fused, so the same with every instruction set */
+    default: FILL(double, fma((double)k, step, start));
     }
 #undef FILL
 }
