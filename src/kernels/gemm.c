@@ -33,8 +33,8 @@
 #define PANEL (TILE_VECTORS * LANES)
 
 /* A block of the left operand stays in the second-level cache while the panels of the right one pass by. */
-#define BLOCK_INNER 512
-#define BLOCK_ROWS 120
+#define BLOCK_ROWS 240
+#define BLOCK_INNER ((int)(FG_SCRATCH_BYTES / sizeof(real) / PANEL))
 
 /* From here on packing a panel costs less than walking through the right operand by its rows again and again. */
 #define MANY_ROWS 96
@@ -376,11 +376,12 @@ void FG_NAME(FN(multiply_packed))(int64_t m, int64_t n, int64_t k, fg_matrix a, 
 
 static void FN(multiply)(int64_t m, int64_t n, int64_t k, fg_matrix a, fg_matrix b, const fg_finish *finish)
 {
-    static _Thread_local real packed[BLOCK_INNER * PANEL] __attribute__((aligned(64)));
+    real *const packed = (real *)fg_scratch;
+    const int64_t row_blocks = (m + BLOCK_ROWS - 1) / BLOCK_ROWS, block_rows = (m + row_blocks - 1) / row_blocks;
     for (int64_t first = 0; first == 0 || first < k; first += BLOCK_INNER) {
         const int64_t inner = k - first < BLOCK_INNER ? k - first : BLOCK_INNER;
-        for (int64_t i = 0; i < m; i += BLOCK_ROWS) {
-            const int64_t rows = m - i < BLOCK_ROWS ? m - i : BLOCK_ROWS;
+        for (int64_t i = 0; i < m; i += block_rows) {
+            const int64_t rows = m - i < block_rows ? m - i : block_rows;
             fg_finish f = *finish;
             f.out = (real *)f.out + i * f.out_row;
             f.y = FN(moved)(f.y, i * f.y_row);
@@ -392,6 +393,7 @@ static void FN(multiply)(int64_t m, int64_t n, int64_t k, fg_matrix a, fg_matrix
             }
             if (first + inner < k)
                 f.mode = FG_PLAIN;
+            const real *block = (const real *)a.data + i * a.row + first * a.column;
             for (int64_t j = 0; j < n; j += PANEL) {
                 const int columns = n - j < PANEL ? (int)(n - j) : PANEL;
                 const real *panel = (const real *)b.data + first * b.row + j * b.column;
@@ -401,8 +403,7 @@ static void FN(multiply)(int64_t m, int64_t n, int64_t k, fg_matrix a, fg_matrix
                     panel = packed;
                     step = columns > LANES ? PANEL : LANES;
                 }
-                FN(multiply_panel)(rows, columns, inner, (const real *)a.data + i * a.row + first * a.column, a.row,
-                                   a.column, panel, step, j, &f);
+                FN(multiply_panel)(rows, columns, inner, block, a.row, a.column, panel, step, j, &f);
             }
         }
     }

@@ -38,6 +38,10 @@ FG_DECLARE_GEMM(f32)
 FG_DECLARE_GEMM(f64)
 #endif
 
+/* Where a product packs one panel of its right operand. */
+#define FG_SCRATCH_BYTES 65536
+extern _Thread_local char fg_scratch[FG_SCRATCH_BYTES];
+
 /* No panel is wider than this many columns in any instruction set and dtype. */
 #define FG_WIDEST_PANEL 32
 static inline int64_t fg_packed_size(int64_t n)

@@ -83,6 +83,8 @@ int fg_list_isa(const char **names, int room)
     return count;
 }
 
+_Thread_local char fg_scratch[FG_SCRATCH_BYTES] __attribute__((aligned(64)));
+
 /* rnn.c: the summed bias and the packed w_hh; backward, dz of all steps and the packed w_hh. */
 int64_t fg_rnn_workspace(int64_t steps, int64_t batch, int64_t inputs, int64_t hidden, int backward)
 {
