@@ -181,12 +181,14 @@ INLINE void N(reduce_columns)(const char *x, char *out, fg_axis columns, const r
             for (uint64_t bits = blocks++; depth > 1 && (bits & 1 || depth == LEVELS || !more); bits >>= 1, depth--)
                 N(combine_into)(partial[depth - 2], partial[depth - 1], width * together, op);
         } while (more);
-        for (int64_t rows = together / 2; rows > 0; rows /= 2)
+        const T *rest = (const T *)(x + run.length * run.step[0]);
+        for (int64_t rows = together / 2; rows > 0; rows /= 2) {
             N(combine_into)(partial[0], partial[0] + rows * width, rows * width, op);
-        for (int64_t row = 0; row < apart; row++) {
-            const T *row_apart = (const T *)(x + run.length * run.step[0]) + row * width;
-            for (int64_t j = 0; j < width; j++)
-                partial[0][j] = N(combine)(partial[0][j], N(load)(row_apart[j], op), op);
+            if (apart & rows) {
+                N(combine_rows)(partial[1], &rest, 1, rows * width, op);
+                N(combine_into)(partial[0], partial[1], rows * width, op);
+                rest += rows * width;
+            }
         }
         for (int64_t j = 0; j < width; j++)
             N(store)(out + (first + j) * columns.step[1], partial[0][j], plan);
