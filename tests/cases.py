@@ -73,7 +73,9 @@ class Draw:
         """`count` shapes that broadcast together: axes are left out at the front or have length 1."""
         full = self.shape(side=side)
         return [
-            tuple(self.choice((n, n, 1)) for n in full)[0 if full == () else self.integer(0, len(full)) % (len(full) + 1) :]
+            tuple(self.choice((n, n, 1)) for n in full)[
+                0 if full == () else self.integer(0, len(full)) % (len(full) + 1) :
+            ]
             for _ in range(count)
         ]
 
@@ -81,7 +83,7 @@ class Draw:
         """An axis of `shape`, counted from either end."""
         return self.integer(-len(shape), len(shape) - 1) if shape else self.choice((0, -1))
 
-    def dims(self, shape: tuple[int, ...]) -> None | int | tuple[int, ...]:
+    def dims(self, shape: tuple[int, ...]) -> int | tuple[int, ...] | None:
         """No axis, one axis or a tuple of axes."""
         if not shape or self.choice((True, False, False)):
             return None
@@ -161,8 +163,13 @@ class Draw:
         if ... in [item for item in items if not isinstance(item, Array)]:
             # What follows the ellipsis counts from the last axis; keep only what is valid there for certain.
             place = next(k for k, item in enumerate(items) if item is ...)
-            items = items[: place + 1] + [item for item in items[place + 1 :] if item is None or isinstance(item, slice)]
-            taken = sum(item.ndim if isinstance(item, Array) and item.dtype == bool else item is not None for item in items) - 1
+            items = items[: place + 1] + [
+                item for item in items[place + 1 :] if item is None or isinstance(item, slice)
+            ]
+            taken = (
+                sum(item.ndim if isinstance(item, Array) and item.dtype == bool else item is not None for item in items)
+                - 1
+            )
             items = items if taken <= len(shape) else items[: place + 1]
         return tuple(items)
 
@@ -227,7 +234,9 @@ def row(
     composite: Callable[..., Any] | None = None,
     constants: tuple[int, ...] = (),
 ) -> None:
-    """Adds a case. Arguments at the positions `constants` have no gradient. `build` returns the arrays, or the arrays and the options by name."""
+    """Adds a case. Arguments at the positions `constants` have no gradient. `build` returns
+    the arrays, or the arrays and the options by name.
+    """
 
     @st.composite
     def samples(draw: Any) -> Sample:
@@ -301,7 +310,9 @@ for _name, _reference, _left, _right in [
         _name,
         lambda t, a, b, name=_name: getattr(t, name)(a, b),
         _reference,
-        lambda d, left=_left, right=_right: [domain(d, s) for domain, s in zip((left, right), d.broadcastable(2), strict=True)],
+        lambda d, left=_left, right=_right: [
+            domain(d, s) for domain, s in zip((left, right), d.broadcastable(2), strict=True)
+        ],
     )
 
 # Python's operators, a number on either side, the same tensor twice.
@@ -558,29 +569,61 @@ def numpy_split(x: Array, size: int, dim: int) -> list[Array]:
 
 row("view", lambda t, x, shape: x.contiguous().view(shape), lambda x, shape: x.reshape(shape), _factored)
 row("reshape", lambda t, x, shape: t.reshape(x, shape), lambda x, shape: x.reshape(shape), _factored)
-row("transpose", lambda t, x, dim0, dim1: t.transpose(x, dim0, dim1), lambda x, dim0, dim1: np.swapaxes(x, dim0, dim1), _two_dims)
+row(
+    "transpose",
+    lambda t, x, dim0, dim1: t.transpose(x, dim0, dim1),
+    lambda x, dim0, dim1: np.swapaxes(x, dim0, dim1),
+    _two_dims,
+)
 row("permute", lambda t, x, dims: x.permute(dims), lambda x, dims: np.transpose(x, dims), _permuted)
 row("t", lambda t, x: x.t(), np.transpose, lambda d: [d.real(d.shape(0, 2))])
 row("expand", lambda t, x, shape: x.expand(shape), np.broadcast_to, _expanded)
-row("expand -1", lambda t, x: x.expand(2, -1, 3), lambda x: np.broadcast_to(x, (2, *x.shape[:1], 3)), lambda d: [d.real((d.integer(0, 3), 1))])
+row(
+    "expand -1",
+    lambda t, x: x.expand(2, -1, 3),
+    lambda x: np.broadcast_to(x, (2, *x.shape[:1], 3)),
+    lambda d: [d.real((d.integer(0, 3), 1))],
+)
 row("squeeze", lambda t, x: t.squeeze(x), np.squeeze, lambda d: [d.real(tuple(d.choice((1, n)) for n in d.shape()))])
 row("squeeze dim", lambda t, x, dim: t.squeeze(x, dim), numpy_squeeze, _squeezed)
-row("unsqueeze", lambda t, x, dim: t.unsqueeze(x, dim), lambda x, dim: np.expand_dims(x, dim), lambda d: (lambda s: ([d.real(s)], {"dim": d.integer(-len(s) - 1, len(s))}))(d.shape()))
+row(
+    "unsqueeze",
+    lambda t, x, dim: t.unsqueeze(x, dim),
+    lambda x, dim: np.expand_dims(x, dim),
+    lambda d: (lambda s: ([d.real(s)], {"dim": d.integer(-len(s) - 1, len(s))}))(d.shape()),
+)
 row("flatten", lambda t, x: t.flatten(x), np.ravel, lambda d: [d.real(d.shape())])
-row("flatten from 1", lambda t, x: t.flatten(x, 1), lambda x: x.reshape(x.shape[0], math.prod(x.shape[1:])), lambda d: [d.real(d.shape(2, 3))])
+row(
+    "flatten from 1",
+    lambda t, x: t.flatten(x, 1),
+    lambda x: x.reshape(x.shape[0], math.prod(x.shape[1:])),
+    lambda d: [d.real(d.shape(2, 3))],
+)
 row("cat", lambda t, *xs, dim: t.cat(xs, dim), lambda *xs, dim: np.concatenate(xs, dim), _several)
 row("stack", lambda t, *xs, dim: t.stack(xs, dim), lambda *xs, dim: np.stack(xs, dim), _stacked)
 row("split", lambda t, x, size, dim: t.split(x, size, dim), numpy_split, _cut)
-row("chunk", lambda t, x, size, dim: t.chunk(x, size, dim), lambda x, size, dim: numpy_split(x, -(-x.shape[dim] // size), dim), _cut)
+row(
+    "chunk",
+    lambda t, x, size, dim: t.chunk(x, size, dim),
+    lambda x, size, dim: numpy_split(x, -(-x.shape[dim] // size), dim),
+    _cut,
+)
 row("unbind", lambda t, x, size, dim: t.unbind(x, dim), lambda x, size, dim: list(np.moveaxis(x, dim, 0)), _cut)
-row("contiguous", lambda t, x: x.transpose(0, -1).contiguous(), lambda x: np.swapaxes(x, 0, -1), lambda d: [d.real(d.shape(1))])
+row(
+    "contiguous",
+    lambda t, x: x.transpose(0, -1).contiguous(),
+    lambda x: np.swapaxes(x, 0, -1),
+    lambda d: [d.real(d.shape(1))],
+)
 
 
 # Index.
 def _gathered(d: Draw) -> Any:
     shape = d.shape(1, side=1)
     dim = d.dim(shape)
-    index_shape = tuple(d.integer(0, 4) if axis == dim % len(shape) else d.integer(0, n) for axis, n in enumerate(shape))
+    index_shape = tuple(
+        d.integer(0, 4) if axis == dim % len(shape) else d.integer(0, n) for axis, n in enumerate(shape)
+    )
     return [d.real(shape), d.index_below(shape[dim], index_shape)], {"dim": dim}
 
 
@@ -638,7 +681,12 @@ def _accumulated(d: Draw) -> Any:
 
 row("gather", lambda t, x, index, dim: t.gather(x, dim, index), numpy_gather, _gathered)
 row("scatter_add", lambda t, x, index, source, dim: x.scatter_add(dim, index, source), numpy_scatter_add, _scattered)
-row("index_select", lambda t, x, index, dim: t.index_select(x, dim, index), lambda x, index, dim: np.take(x, index, dim), _selected)
+row(
+    "index_select",
+    lambda t, x, index, dim: t.index_select(x, dim, index),
+    lambda x, index, dim: np.take(x, index, dim),
+    _selected,
+)
 row("getitem", lambda t, x, index: x[as_index(t, index)], numpy_get, _indexed)
 row("getitem repeated rows", lambda t, x, index: x[index], lambda x, index: x[index], _accumulated)
 row("setitem", _set, lambda x, value, index: numpy_set(x, index, value), _assigned)
@@ -657,7 +705,9 @@ for _name, _reference in [("softmax", softmax), ("log_softmax", log_softmax)]:
         _reference,
         lambda d: (lambda s: ([d.real(s)], {"dim": d.dim(s)}))(d.shape()),
         composite=lambda t, x, dim, name=_name: (
-            t.exp(x) / t.exp(x).sum(dim, keepdim=True) if name == "softmax" else x - t.exp(x).sum(dim, keepdim=True).log()
+            t.exp(x) / t.exp(x).sum(dim, keepdim=True)
+            if name == "softmax"
+            else x - t.exp(x).sum(dim, keepdim=True).log()
         ),
     )
 
@@ -673,7 +723,9 @@ def _classified(d: Draw) -> Any:
     return arrays, {"reduction": d.choice(("mean", "sum", "none")), "label_smoothing": d.choice((0.0, 0.2))}
 
 
-def numpy_cross_entropy(x: Array, target: Array, weight: Array | None = None, *, reduction: str, label_smoothing: float) -> Array:
+def numpy_cross_entropy(
+    x: Array, target: Array, weight: Array | None = None, *, reduction: str, label_smoothing: float
+) -> Array:
     w = np.ones(x.shape[1]) if weight is None else weight
     counted = target != -100
     safe = np.where(counted, target, 0)
@@ -684,7 +736,9 @@ def numpy_cross_entropy(x: Array, target: Array, weight: Array | None = None, *,
     return {"none": rows, "sum": rows.sum(), "mean": rows.sum() / (w[safe] * counted).sum()}[reduction]
 
 
-def composite_cross_entropy(t: Any, x: Any, target: Any, weight: Any = None, *, reduction: str, label_smoothing: float) -> Any:
+def composite_cross_entropy(
+    t: Any, x: Any, target: Any, weight: Any = None, *, reduction: str, label_smoothing: float
+) -> Any:
     w = t.ones(x.shape[1], dtype=x.dtype) if weight is None else weight
     counted = (target != -100).to(x.dtype)
     safe = target.masked_fill(target == -100, 0)
@@ -706,13 +760,19 @@ row(
 row(
     "nll_loss",
     lambda t, x, target, reduction: t.nn.functional.nll_loss(x, target, reduction=reduction),
-    lambda x, target, reduction: (lambda v: {"none": v, "sum": v.sum(), "mean": v.mean()}[reduction])(-x[np.arange(len(x)), target]),
-    lambda d: (lambda n, c: ([d.real((n, c)), d.index_below(c, (n,))], {"reduction": d.choice(("mean", "sum", "none"))}))(d.integer(1, 3), d.integer(1, 3)),
+    lambda x, target, reduction: (lambda v: {"none": v, "sum": v.sum(), "mean": v.mean()}[reduction])(
+        -x[np.arange(len(x)), target]
+    ),
+    lambda d: (
+        lambda n, c: ([d.real((n, c)), d.index_below(c, (n,))], {"reduction": d.choice(("mean", "sum", "none"))})
+    )(d.integer(1, 3), d.integer(1, 3)),
 )
 row(
     "mse_loss",
     lambda t, x, y, reduction: t.nn.functional.mse_loss(x, y, reduction=reduction),
-    lambda x, y, reduction: {"none": (x - y) ** 2, "sum": ((x - y) ** 2).sum(), "mean": ((x - y) ** 2).mean()}[reduction],
+    lambda x, y, reduction: {"none": (x - y) ** 2, "sum": ((x - y) ** 2).sum(), "mean": ((x - y) ** 2).mean()}[
+        reduction
+    ],
     lambda d: (lambda s: ([d.real(s), d.real(s)], {"reduction": d.choice(("mean", "sum", "none"))}))(d.shape(side=1)),
 )
 

@@ -72,13 +72,19 @@ def draw_like(random: np.random.Generator, arrays: Sequence[Array]) -> list[Arra
 
 
 def cotangents_for(
-    f: Callable[..., Any], arrays: Sequence[Array], positions: Sequence[int], random: np.random.Generator, t: Any = fastgrad
+    f: Callable[..., Any],
+    arrays: Sequence[Array],
+    positions: Sequence[int],
+    random: np.random.Generator,
+    t: Any = fastgrad,
 ) -> list[Array]:
     outputs = differentiable(t, f(*leaves(t, [a.copy() for a in arrays], positions)))
     return [np.asarray(random.normal(size=tuple(y.shape))) for y in outputs]
 
 
-def check_first(f: Callable[..., Any], arrays: Sequence[Array], positions: Sequence[int], seed: int = 0, t: Any = fastgrad) -> None:
+def check_first(
+    f: Callable[..., Any], arrays: Sequence[Array], positions: Sequence[int], seed: int = 0, t: Any = fastgrad
+) -> None:
     random = np.random.default_rng(seed)
     w = cotangents_for(f, arrays, positions, random, t)
     g = gradients(f, arrays, positions, w, t)
@@ -95,24 +101,33 @@ def check_first(f: Callable[..., Any], arrays: Sequence[Array], positions: Seque
         assert_close((up - down) / (2 * STEP), float(sum(term.sum() for term in terms)), magnitude, "first derivative")
 
 
-def check_second(f: Callable[..., Any], arrays: Sequence[Array], positions: Sequence[int], seed: int = 0, t: Any = fastgrad) -> None:
+def check_second(
+    f: Callable[..., Any], arrays: Sequence[Array], positions: Sequence[int], seed: int = 0, t: Any = fastgrad
+) -> None:
     random = np.random.default_rng(seed)
     w = cotangents_for(f, arrays, positions, random, t)
     u = draw_like(random, [arrays[k] for k in positions])
     curvature = hessian_product(f, arrays, positions, w, u, t)
 
     def value(moved: Sequence[Array], w_moved: Sequence[Array]) -> float:
-        return float(sum((u_k * g_k).sum() for u_k, g_k in zip(u, gradients(f, moved, positions, w_moved, t), strict=True)))
+        return float(
+            sum((u_k * g_k).sum() for u_k, g_k in zip(u, gradients(f, moved, positions, w_moved, t), strict=True))
+        )
 
     for _ in range(2):
         v = draw_like(random, [arrays[k] for k in positions] + w)
         ends = [
-            value(shifted(arrays, positions, v[: len(positions)], s), [np.asarray(a + s * b) for a, b in zip(w, v[len(positions) :], strict=True)])
+            value(
+                shifted(arrays, positions, v[: len(positions)], s),
+                [np.asarray(a + s * b) for a, b in zip(w, v[len(positions) :], strict=True)],
+            )
             for s in (STEP, -STEP)
         ]
         terms = [c * v_k for c, v_k in zip(curvature, v, strict=True)]
         magnitude = sum(np.abs(term).sum() for term in terms) + abs(ends[0])
-        assert_close((ends[0] - ends[1]) / (2 * STEP), float(sum(term.sum() for term in terms)), magnitude, "second derivative")
+        assert_close(
+            (ends[0] - ends[1]) / (2 * STEP), float(sum(term.sum() for term in terms)), magnitude, "second derivative"
+        )
 
 
 def hessian_product(
@@ -132,7 +147,11 @@ def hessian_product(
     if not outputs:
         return zeros
     first = t.autograd.grad(outputs, inputs, weights, create_graph=True, allow_unused=True)
-    terms = [(t.from_numpy(u_k.copy()) * g).sum() for u_k, g in zip(u, first, strict=True) if g is not None and g.requires_grad]
+    terms = [
+        (t.from_numpy(u_k.copy()) * g).sum()
+        for u_k, g in zip(u, first, strict=True)
+        if g is not None and g.requires_grad
+    ]
     if not terms:
         return zeros
     total = terms[0]

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import CASES, Case, Sample
+from fastgrad.autograd import gradcheck, gradgradcheck
 from hypothesis import given
 from hypothesis import strategies as st
 from numeric import check_first, check_second, cotangents_for, gradients, hessian_product, leaves, outputs_of
 
 import fastgrad as fg
-from fastgrad.autograd import gradcheck, gradgradcheck
 
 DIFFERENTIABLE = [case for case in CASES if case.derivatives]
 FUSED = [case for case in CASES if case.composite]
@@ -125,7 +125,9 @@ def test_fused_equals_composite(case: Case, data: st.DataObject) -> None:
     positions = positions_of(data, case, sample)
     fused, composite = bound(case, sample), bound(case, sample, case.composite)
     arrays = sample.placed()
-    for a, b in zip(outputs_of(fused(*leaves(fg, arrays, []))), outputs_of(composite(*leaves(fg, arrays, []))), strict=True):
+    for a, b in zip(
+        outputs_of(fused(*leaves(fg, arrays, []))), outputs_of(composite(*leaves(fg, arrays, []))), strict=True
+    ):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-12, atol=1e-12)
     random = np.random.default_rng(2)
     w = cotangents_for(fused, arrays, positions, random)

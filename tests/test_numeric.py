@@ -1,4 +1,4 @@
-"""The testers are tested: planted wrong gradients are caught, and a few numbers worked out by hand bypass all helpers."""
+"""Planted wrong gradients are caught by the testers, and a few numbers worked out by hand bypass all helpers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastgrad.autograd import Function, gradcheck, gradgradcheck
 from numeric import check_first, check_second
 
 import fastgrad as fg
-from fastgrad.autograd import Function, gradcheck, gradgradcheck
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(3, 2))
@@ -115,7 +115,7 @@ def test_wrong_first_derivatives_are_caught(name: str) -> None:
     with pytest.raises(AssertionError, match="first derivative"):
         check_first(WRONG_FIRST[name], [X], [0])
     x = fg.from_numpy(X.copy()).requires_grad_()
-    with pytest.raises(RuntimeError, match="[Jj]acobian"):
+    with pytest.raises(RuntimeError, match=r"[Jj]acobian"):
         gradcheck(WRONG_FIRST[name], (x,))
     assert not gradcheck(WRONG_FIRST[name], (x,), raise_exception=False)
 
@@ -136,7 +136,7 @@ def test_a_recurrence_wrong_at_its_first_step_is_caught() -> None:
     wrong = recurrence(0.0)
     with pytest.raises(AssertionError, match="first derivative"):
         check_first(wrong, [X, X[0]], [0, 1])
-    with pytest.raises(RuntimeError, match="[Jj]acobian"):
+    with pytest.raises(RuntimeError, match=r"[Jj]acobian"):
         gradcheck(wrong, tuple(fg.from_numpy(a.copy()).requires_grad_() for a in (X, X[0])))
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastgrad.autograd import Function, Variable, gradcheck, gradgradcheck
 
 import fastgrad as fg
 import fastgrad.nn as nn
-from fastgrad.autograd import Function, Variable, gradcheck, gradgradcheck
 
 
 class ReLUF(Function):
@@ -114,7 +114,9 @@ class RNNCell(nn.Module):
             weight.data.uniform_(-stdv, stdv)
 
     def forward(self, input: Any, hidden: Any) -> Any:
-        z = nn.functional.linear(input, self.weight_ih, self.bias_ih) + nn.functional.linear(hidden, self.weight_hh, self.bias_hh)
+        z = nn.functional.linear(input, self.weight_ih, self.bias_ih) + nn.functional.linear(
+            hidden, self.weight_hh, self.bias_hh
+        )
         if self.clip is not None and z.requires_grad:
             clip = self.clip
             z.register_hook(lambda gradient: gradient.clamp(-clip, clip))
@@ -150,9 +152,14 @@ def test_relu(relu: Any) -> None:
 
 @pytest.mark.parametrize("linear", [lambda *a: LinearF()(*a), StaticLinearF.apply], ids=["instance", "static"])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("asked", [(True, True, True), (True, False, False), (False, True, False), (False, False, True)])
+@pytest.mark.parametrize(
+    "asked", [(True, True, True), (True, False, False), (False, True, False), (False, False, True)]
+)
 def test_linear(linear: Any, bias: bool, asked: tuple[bool, ...]) -> None:
-    tensors = [fg.randn(*s, dtype=fg.float64).requires_grad_(a) for s, a in zip(((20, 20), (30, 20), (30,)), asked, strict=True)]
+    tensors = [
+        fg.randn(*s, dtype=fg.float64).requires_grad_(a)
+        for s, a in zip(((20, 20), (30, 20), (30,)), asked, strict=True)
+    ]
     tensors = tensors if bias else tensors[:2]
     if not any(t.requires_grad for t in tensors):
         return

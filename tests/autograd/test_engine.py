@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastgrad.autograd import grad
 
 import fastgrad as fg
-from fastgrad.autograd import grad
 
 
 def leaf(*values: float) -> Any:
@@ -348,7 +348,11 @@ class TestAccumulation:
         x.grad = fg.tensor([100.0], dtype=fg.float64)
         (x * x).sum().backward()
         assert x.grad.tolist() == [104.0]
-        for wrong, error in [(fg.ones(3, dtype=fg.float64), RuntimeError), (fg.ones(1), RuntimeError), (3.0, TypeError)]:
+        for wrong, error in [
+            (fg.ones(3, dtype=fg.float64), RuntimeError),
+            (fg.ones(1), RuntimeError),
+            (3.0, TypeError),
+        ]:
             with pytest.raises(error):
                 x.grad = wrong
 
@@ -463,9 +467,9 @@ class TestModes:
         y = x * 2
         assert x.is_leaf and x.grad_fn is None and not y.is_leaf and y.grad_fn is not None
         assert not x.detach().requires_grad and x.detach().is_leaf
-        with pytest.raises(RuntimeError, match="[Oo]nly Tensors of floating point"):
+        with pytest.raises(RuntimeError, match=r"[Oo]nly Tensors of floating point"):
             fg.tensor([1]).requires_grad_()
-        with pytest.raises(RuntimeError, match="[Oo]nly Tensors of floating point"):
+        with pytest.raises(RuntimeError, match=r"[Oo]nly Tensors of floating point"):
             fg.zeros(2, dtype=fg.int64, requires_grad=True)
         with pytest.raises(RuntimeError, match="leaf"):
             y.requires_grad = False
@@ -491,7 +495,7 @@ class TestErrors:
     @pytest.mark.parametrize("shape", [(3,), (1, 2), (), (0,)])
     def test_gradient_of_the_wrong_shape(self, shape: tuple[int, ...]) -> None:
         x = leaf(1.0, 2.0)
-        with pytest.raises(RuntimeError, match="[Mm]ismatch in shape"):
+        with pytest.raises(RuntimeError, match=r"[Mm]ismatch in shape"):
             (x * 2).backward(fg.ones(shape, dtype=fg.float64))
         assert x.grad is None
 
@@ -531,7 +535,11 @@ class TestErrors:
 class TestAnomaly:
     def test_it_names_the_forward_line(self) -> None:
         x = fg.tensor([0.0, 1.0], requires_grad=True)
-        with fg.autograd.detect_anomaly(), pytest.warns(UserWarning) as caught, pytest.raises(RuntimeError, match="nan values"):
+        with (
+            fg.autograd.detect_anomaly(),
+            pytest.warns(UserWarning) as caught,
+            pytest.raises(RuntimeError, match="nan values"),
+        ):
             root = (x * 0).sqrt()  # the line that must be named
             (root * 0).sum().backward()
         assert any("root = (x * 0).sqrt()" in str(w.message) for w in caught)

@@ -7,10 +7,10 @@ import weakref
 from typing import Any
 
 import pytest
-
-import fastgrad as fg
 from fastgrad.autograd import Function, Variable, grad, gradcheck, gradgradcheck
 from fastgrad.autograd.function import once_differentiable
+
+import fastgrad as fg
 
 
 def leaf(*values: float) -> Any:

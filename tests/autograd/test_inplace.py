@@ -279,7 +279,10 @@ def test_against_torch(f: Callable[..., Any], positions: list[int]) -> None:
     assert outputs[0].requires_grad == outputs[1].requires_grad
     np.testing.assert_allclose(outputs[0].detach().numpy(), outputs[1].detach().numpy(), rtol=1e-12)
     w = cotangents_for(lambda *tensors: f(torch, *tensors), ARRAYS, positions, np.random.default_rng(0), torch)
-    found = [gradients(lambda *tensors, t=t: f(t, *tensors), [a.copy() for a in ARRAYS], positions, w, t) for t in (fg, torch)]
+    found = [
+        gradients(lambda *tensors, t=t: f(t, *tensors), [a.copy() for a in ARRAYS], positions, w, t)
+        for t in (fg, torch)
+    ]
     for ours, theirs in zip(*found, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12)
 
@@ -327,7 +330,7 @@ class TestState:
 class TestRefused:
     def test_output_of_several_views(self) -> None:
         first, _ = base(1.0, 2.0).unbind(0)
-        with pytest.raises(RuntimeError, match="multiple views|modified inplace"):
+        with pytest.raises(RuntimeError, match=r"multiple views|modified inplace"):
             first.mul_(2.0)
 
     def test_result_does_not_fit(self) -> None:
@@ -347,7 +350,9 @@ class TestRefused:
 
     def test_expanded_memory(self) -> None:
         z = fg.zeros(1).expand(3)
-        with pytest.raises(RuntimeError, match="more than one element of the written-to tensor refers to a single memory location"):
+        with pytest.raises(
+            RuntimeError, match="more than one element of the written-to tensor refers to a single memory location"
+        ):
             z.add_(fg.ones(3))
 
     def test_overlapping_operands_are_read_before_they_are_written(self) -> None:

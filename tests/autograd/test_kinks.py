@@ -1,8 +1,8 @@
 """Where an op has a kink, the gradient is PyTorch's (2.13); the marked test asks PyTorch itself.
 
-Reasons: at relu's and abs' kink 0 is the subgradient of least norm, clamp passes its ends because they are inside, ties in
-a reduction to one number (and in amax, amin, maximum, minimum) share equally, ties in max(dim) go to the element whose index is returned, and sqrt has slope
-infinity at 0.
+Reasons: at relu's and abs' kink 0 is the subgradient of least norm; clamp passes its ends because they are inside; ties
+in amax, amin, maximum, minimum and in a reduction to one number share equally; ties in max(dim) go to the element whose
+index is returned; sqrt has slope infinity at 0.
 """
 
 from __future__ import annotations
@@ -54,7 +54,12 @@ KINKS: list[tuple[str, Callable[..., Any], Any, Any]] = [
     ("0**x", lambda t, x: 0.0**x, [0.0, 2.0], [0.0, 0.0]),
     ("division by zero", lambda t, x: x / 0.0, [1.0], [INF]),
     ("floor at an integer", lambda t, x: t.floor(x), [1.0, 1.5], [0.0, 0.0]),
-    ("where keeps NaN of the other branch out of itself only", lambda t, x: t.where(x > 0, x.sqrt(), t.zeros_like(x)), [0.0, 4.0], [NAN, 0.25]),
+    (
+        "where keeps NaN of the other branch out of itself only",
+        lambda t, x: t.where(x > 0, x.sqrt(), t.zeros_like(x)),
+        [0.0, 4.0],
+        [NAN, 0.25],
+    ),
     ("relu of NaN", lambda t, x: t.relu(x), [NAN], [1.0]),
     ("softmax of equal large numbers", lambda t, x: t.softmax(x, 0)[0], [1e4, 1e4], [0.25, -0.25]),
     ("log_softmax far apart", lambda t, x: t.log_softmax(x, 0)[1], [1e4, 0.0], [-1.0, 1.0]),

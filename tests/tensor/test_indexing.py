@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import LAYOUTS, Draw, as_index, numpy_get, numpy_set, place
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastgrad as fg
@@ -20,7 +19,9 @@ MORE = settings(max_examples=200)
 def indexed(draw: Any) -> tuple[np.ndarray, tuple[Any, ...], Draw]:
     d = Draw(draw)
     shape = d.shape(0, 4)
-    array = np.arange(1, 1 + int(np.prod(shape)), dtype=d.choice((np.float32, np.float64, np.int64, np.int32, np.uint8)))
+    array = np.arange(
+        1, 1 + int(np.prod(shape)), dtype=d.choice((np.float32, np.float64, np.int64, np.int32, np.uint8))
+    )
     return place(array.reshape(shape), d.choice(LAYOUTS)), d.index(shape), d
 
 
@@ -40,7 +41,14 @@ def test_set_numbers_and_tensors(given_: Any) -> None:
     array, index, d = given_
     target = numpy_get(array, index)
     shape = target.shape
-    value = d.choice((7, np.full(shape, 5, array.dtype), np.full(shape[1:], 5, array.dtype), np.full((1, *shape[1:]), 4, array.dtype)))
+    value = d.choice(
+        (
+            7,
+            np.full(shape, 5, array.dtype),
+            np.full(shape[1:], 5, array.dtype),
+            np.full((1, *shape[1:]), 4, array.dtype),
+        )
+    )
     if isinstance(value, np.ndarray) and value.ndim > len(shape):
         value = 3
     expected = numpy_set(array, index, value)
@@ -179,7 +187,12 @@ class TestErrors:
 
     def test_value_does_not_fit(self) -> None:
         x = fg.zeros(2, 3)
-        for index, value in [(0, fg.ones(2)), ((slice(None), 0), fg.ones(3)), ([0, 1], fg.ones(3, 3)), (x > -1, fg.ones(5))]:
+        for index, value in [
+            (0, fg.ones(2)),
+            ((slice(None), 0), fg.ones(3)),
+            ([0, 1], fg.ones(3, 3)),
+            (x > -1, fg.ones(5)),
+        ]:
             with pytest.raises((RuntimeError, ValueError, IndexError)):
                 x[index] = value
         assert x.tolist() == [[0.0] * 3] * 2

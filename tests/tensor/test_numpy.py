@@ -34,7 +34,14 @@ def test_strides_survive() -> None:
 
 
 def test_what_cannot_be_shared() -> None:
-    for refused in (np.arange(3)[::-1], np.zeros(2, complex), np.zeros(2, "U3"), np.zeros(2, object), np.zeros(2, ">f4"), np.zeros(2, [("a", "f4"), ("b", "i1")])):
+    for refused in (
+        np.arange(3)[::-1],
+        np.zeros(2, complex),
+        np.zeros(2, "U3"),
+        np.zeros(2, object),
+        np.zeros(2, ">f4"),
+        np.zeros(2, [("a", "f4"), ("b", "i1")]),
+    ):
         with pytest.raises((TypeError, ValueError)):
             fg.from_numpy(refused)
     for refused in ([1, 2], 3.0, None):

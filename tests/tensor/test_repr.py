@@ -169,6 +169,7 @@ tensor([[ True, False],
     ("t.finfo(t.float32).eps", "1.1920928955078125e-07"),
 ]
 
+
 def shown(t: Any, expression: str) -> str:
     return repr(eval(expression, {"t": t, "float": float}))
 

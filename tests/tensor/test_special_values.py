@@ -61,7 +61,14 @@ def test_unary(name: str, reference: Callable[..., Any], dtype: Any, repeat: int
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     ("name", "reference"),
-    [("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("div", np.divide), ("maximum", np.maximum), ("minimum", np.minimum)],
+    [
+        ("add", np.add),
+        ("sub", np.subtract),
+        ("mul", np.multiply),
+        ("div", np.divide),
+        ("maximum", np.maximum),
+        ("minimum", np.minimum),
+    ],
 )
 def test_binary(name: str, reference: Callable[..., Any], dtype: Any) -> None:
     with warnings.catch_warnings():
@@ -159,8 +166,15 @@ def test_empty(name: str, f: Callable[..., Any], shape: tuple[int, ...]) -> None
 
 def test_empty_reductions_without_an_identity() -> None:
     x = fg.zeros(0, 3)
-    for f in (lambda: x.max(), lambda: x.min(), lambda: x.max(0), lambda: x.argmax(), lambda: x.argmin(0), lambda: x.amax(0)):
-        with pytest.raises((RuntimeError, IndexError), match="[^ ]"):
+    for f in (
+        lambda: x.max(),
+        lambda: x.min(),
+        lambda: x.max(0),
+        lambda: x.argmax(),
+        lambda: x.argmin(0),
+        lambda: x.amax(0),
+    ):
+        with pytest.raises((RuntimeError, IndexError), match=r"[^ ]"):
             f()
     assert math.isnan(x.mean().item()) and x.mean(0).isnan().all()
 
@@ -178,7 +192,7 @@ def test_integer_arithmetic() -> None:
     assert (x * 4)[2].item() == 0, "integers wrap"
     assert (x // 2)[:2].tolist() == [3, -4] and (x % 4)[:2].tolist() == [3, 1] and fg.fmod(x, 4)[:2].tolist() == [3, -3]
     for divide in (lambda: x // 0, lambda: x % 0, lambda: fg.fmod(x, 0), lambda: x // fg.tensor([1, 0, 1])):
-        with pytest.raises((RuntimeError, ZeroDivisionError), match="[Zz]ero"):
+        with pytest.raises((RuntimeError, ZeroDivisionError), match=r"[Zz]ero"):
             divide()
     low = fg.tensor([-(2**63)])
     assert (low // -1).shape == (1,) and (low % -1).tolist() == [0], "the one quotient that overflows must not trap"

@@ -39,7 +39,9 @@ VIEWS: list[tuple[str, Callable[[Any], Any], tuple[int, ...], tuple[int, ...]]] 
 
 
 @pytest.mark.parametrize(("name", "view", "shape", "stride"), VIEWS, ids=[v[0] for v in VIEWS])
-def test_view_shares_memory(name: str, view: Callable[[Any], Any], shape: tuple[int, ...], stride: tuple[int, ...]) -> None:
+def test_view_shares_memory(
+    name: str, view: Callable[[Any], Any], shape: tuple[int, ...], stride: tuple[int, ...]
+) -> None:
     x = fg.arange(24.0).view(2, 3, 4)
     y = view(x)
     assert tuple(y.shape) == shape and y.stride() == stride
