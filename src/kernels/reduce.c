@@ -10,7 +10,7 @@
 typedef enum { SUM, SUM_OF_SQUARES, PROD, MAX, MIN } reduction;
 
 enum {
-    BLOCK = 4096,        /* elements of a row that are combined lane by lane */
+    BLOCK = 64 * VECTOR_BYTES, /* elements of a row that are combined lane by lane: 64 floats to a lane */
     ROWS = 8,            /* rows that are combined in one pass */
     COLUMN_BYTES = 2048, /* of columns side by side; all their partial results stay in the first-level cache */
     LEVELS = 20,         /* of pairwise combination of columns: 8 million rows, then one after the other */

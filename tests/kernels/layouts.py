@@ -15,7 +15,8 @@ def sample(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.n
     """Small numbers of both signs where the dtype has them."""
     if dtype.startswith("float"):
         return np.asarray(3 * rng.standard_normal(shape)).astype(dtype)
-    return np.asarray(rng.integers(0 if dtype in ("bool", "uint8") else -4, 2 if dtype == "bool" else 5, shape)).astype(dtype)
+    low, high = {"bool": (0, 2), "uint8": (0, 5)}.get(dtype, (-4, 5))
+    return np.asarray(rng.integers(low, high, shape)).astype(dtype)
 
 
 def laid_out(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, layout: str) -> np.ndarray[Any, Any]:
@@ -24,7 +25,8 @@ def laid_out(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, layou
         order = rng.permutation(len(shape))
         return sample(rng, tuple(shape[axis] for axis in order), dtype).transpose(np.argsort(order))
     if layout == "sliced":
-        return np.asarray(sample(rng, tuple(2 * length for length in shape), dtype)[(slice(None, None, 2),) * len(shape)])
+        base = sample(rng, tuple(2 * length for length in shape), dtype)
+        return base[(..., *[slice(None, None, 2)] * len(shape))]
     if layout == "broadcast" and shape:
         repeated = int(rng.integers(len(shape)))
         base = sample(rng, tuple(1 if axis == repeated else length for axis, length in enumerate(shape)), dtype)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from layouts import DTYPES, LAYOUTS, arrays, laid_out
 
@@ -191,10 +191,13 @@ def test_empty_reductions_give_the_identity(shape: tuple[int, ...]) -> None:
 def test_cumsum(dtype: str, data: st.DataObject) -> None:
     x = data.draw(arrays(dtype, min_ndim=1, max_side=9))
     axis = data.draw(st.sampled_from(range(x.ndim)))
-    out = laid_out(np.random.default_rng(0), x.shape, dtype, data.draw(st.sampled_from(["contiguous", "transposed", "sliced"])))
+    out = laid_out(
+        np.random.default_rng(0), x.shape, dtype, data.draw(st.sampled_from(["contiguous", "transposed", "sliced"]))
+    )
     launch_kernel("cumsum", [out, x], i=(axis,))
     expected = x.astype(np.int64 if dtype == "int64" else np.float64).cumsum(axis)
-    np.testing.assert_allclose(out, expected, rtol=1e-5 if dtype == "float32" else 1e-12, atol=1e-5 if dtype == "float32" else 1e-12)
+    tolerance = 1e-6 if dtype == "float32" else 1e-14
+    np.testing.assert_allclose(out, expected, rtol=tolerance, atol=tolerance)
 
 
 def test_cumsum_of_many_columns_and_of_a_long_row() -> None:
@@ -213,13 +216,13 @@ def test_cumsum_of_many_columns_and_of_a_long_row() -> None:
 def test_kernels_agree_with_torch(data: st.DataObject) -> None:
     torch = pytest.importorskip("torch")
     x = data.draw(arrays("float32", min_ndim=1, min_side=1))
-    assume(all(stride >= 0 for stride in x.strides))
     axis = data.draw(st.sampled_from(range(x.ndim)))
     x = x.copy()
     x.flat[:: max(1, x.size // 2)] = data.draw(st.sampled_from([np.nan, np.inf, -np.inf, 0.0, 1.0]))
     t = torch.from_numpy(x)
-    for name, reference in (("max", t.amax(axis, True)), ("min", t.amin(axis, True)), ("argmax", t.argmax(axis, True)),
-                            ("argmin", t.argmin(axis, True)), ("any", t.any(axis, True)), ("all", t.all(axis, True))):  # fmt: skip
+    for name in ("max", "min", "argmax", "argmin", "any", "all"):
+        reference = getattr(t, {"max": "amax", "min": "amin"}.get(name, name))(axis, True)
         np.testing.assert_array_equal(run(name, x, (axis,)), reference.numpy())
-    for name, reference in (("sum", t.sum(axis, True)), ("mean", t.mean(axis, True)), ("prod", t.prod(axis, True))):
+    for name in ("sum", "mean", "prod"):
+        reference = getattr(t, name)(axis, True)
         np.testing.assert_allclose(run(name, x, (axis,)), reference.numpy(), rtol=1e-5, atol=1e-5)
