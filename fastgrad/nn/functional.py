@@ -9,7 +9,7 @@ import math
 import warnings
 
 from fastgrad import _core
-from fastgrad._core import Tensor, cross_entropy, linear, log_softmax, sigmoid, softmax, tanh
+from fastgrad._core import Tensor, cross_entropy, dropout, linear, log_softmax, relu, sigmoid, softmax, tanh
 
 __all__ = [
     "binary_cross_entropy_with_logits",
@@ -44,11 +44,6 @@ def _into(input: Tensor, result: Tensor, inplace: bool) -> Tensor:
     return input.copy_(result) if inplace else result
 
 
-def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """max(x, 0); the gradient at 0 is 0."""
-    return _into(input, _core.relu(input), True) if inplace else _core.relu(input)
-
-
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, else negative_slope x; the gradient at 0 is negative_slope.
 
@@ -61,13 +56,15 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else alpha (exp(x) - 1); the gradient at 0 is alpha."""
+    x = input.clone() if inplace else input  # the backward pass needs what is overwritten
     # The clamp keeps exp finite where its branch is not taken: 0 * inf in the backward pass would be NaN.
-    return _into(input, _core.where(input > 0, input, alpha * _core.expm1(input.clamp(max=0))), inplace)
+    return _into(input, _core.where(x <= 0, alpha * _core.expm1(x.clamp(max=0)), x), inplace)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """x sigmoid(x)."""
-    return _into(input, input * sigmoid(input), inplace)
+    x = input.clone() if inplace else input  # the backward pass needs what is overwritten
+    return _into(input, x * sigmoid(x), inplace)
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
@@ -82,7 +79,9 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta; x itself where beta x > threshold."""
     scaled = input * beta
-    return _core.where(scaled > threshold, input, _core.log1p(_core.exp(scaled.clamp(max=threshold))) / beta)
+    linear_part = scaled > threshold
+    # As in elu; filled and not clamped, so that the gradient at NaN is NaN.
+    return _core.where(linear_part, input, _core.log1p(_core.exp(scaled.masked_fill(linear_part, 0))) / beta)
 
 
 def logsigmoid(input: Tensor) -> Tensor:
@@ -105,13 +104,6 @@ def _softmax_dim(name: str, dim: int | None, ndim: int) -> int:
         dim = 0 if ndim in (0, 1, 3) else 1
         warnings.warn(f"[{name}] dim should be given; {dim} was chosen for a {ndim}-d input", stacklevel=4)
     return dim
-
-
-def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Zeroes each element with probability `p` and scales the others by 1/(1-p), when `training`."""
-    if not 0 <= p <= 1:
-        raise ValueError(f"[dropout] p must be between 0 and 1; got {p}")
-    return _into(input, _core.dropout(input, p, training), inplace)
 
 
 # sparse

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastgrad import _core
 from fastgrad._core import Tensor
 
 
@@ -19,15 +18,14 @@ class Parameter(Tensor):
     tensor([1., 1.], requires_grad=True)
     """
 
-    def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
-        if data is None:
-            data = _core.empty(0)
-        elif not isinstance(data, Tensor):
-            raise TypeError(f"[Parameter] data must be a Tensor; got {type(data).__name__}")
-        return Tensor._make_subclass(cls, data.detach(), requires_grad)
+    def __init__(self, data: Tensor | None = None, requires_grad: bool = True) -> None:
+        if data is not None:
+            self.data = _checked("Parameter", data)
+        self.requires_grad = requires_grad
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         if id(self) not in memo:
+            # As in PyTorch, the gradient stays behind.
             copied = type(self)(self.detach().clone(), self.requires_grad)
             copied.__dict__.update(self.__dict__)
             memo[id(self)] = copied
@@ -35,15 +33,6 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__()
-
-    def __reduce_ex__(self, protocol: Any) -> tuple:
-        return _rebuild_parameter, (type(self), self.detach(), self.requires_grad, self.__dict__)
-
-
-def _rebuild_parameter(cls: type[Parameter], data: Tensor, requires_grad: bool, attributes: dict) -> Parameter:
-    parameter = cls(data, requires_grad)
-    parameter.__dict__.update(attributes)
-    return parameter
 
 
 class Buffer(Tensor):
@@ -54,7 +43,13 @@ class Buffer(Tensor):
 
     persistent: bool
 
-    def __new__(cls, data: Tensor | None = None, *, persistent: bool = True) -> Buffer:
-        buffer = Tensor._make_subclass(cls, (_core.empty(0) if data is None else data).detach(), False)
-        buffer.persistent = persistent
-        return buffer
+    def __init__(self, data: Tensor | None = None, *, persistent: bool = True) -> None:
+        if data is not None:
+            self.data = _checked("Buffer", data)
+        self.persistent = persistent
+
+
+def _checked(name: str, data: Any) -> Tensor:
+    if not isinstance(data, Tensor):
+        raise TypeError(f"[{name}] data must be a Tensor; got {type(data).__name__}")
+    return data

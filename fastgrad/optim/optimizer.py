@@ -224,11 +224,16 @@ def _copied(value: Any, parameter: Tensor, name: str = "") -> Any:
 
 
 def _checked(op: str, name: str, value: Any, parameter: Tensor) -> Tensor:
-    """A state tensor that a launch may write: of the parameter's shape and dtype."""
-    if not isinstance(value, Tensor) or value.shape != parameter.shape or value.dtype is not parameter.dtype:
+    """A state tensor that a launch may write: of the parameter's shape and dtype, contiguous."""
+    if (
+        not isinstance(value, Tensor)
+        or value.shape != parameter.shape
+        or value.dtype is not parameter.dtype
+        or not value.is_contiguous()
+    ):
         got = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise RuntimeError(
-            f"[{op}] {name} must be a tensor of the parameter's dtype and shape, {parameter.dtype} "
+            f"[{op}] {name} must be a contiguous tensor of the parameter's dtype and shape, {parameter.dtype} "
             f"{tuple(parameter.shape)}; got {got}"
         )
     return value

@@ -20,6 +20,9 @@ class _Plan:
         self.complete = all(buffer is not None for buffer in buffers)
 
 
+_NO_MOMENTUM = _Plan([], [])
+
+
 class SGD(Optimizer):
     """p <- p - lr v, v <- momentum v + (1 - dampening) g, g the gradient plus weight_decay p.
 
@@ -65,14 +68,16 @@ class SGD(Optimizer):
         for group in self.param_groups:
             params = group["params"]
             momentum = group["momentum"]
-            plan = self._plans.get(id(params))
-            if plan is None or plan.params is not params or len(params) != len(plan.buffers):
-                plan = self._make_plan(params)
+            plan = _NO_MOMENTUM
+            if momentum:
+                plan = self._plans.get(id(params))
+                if plan is None or plan.params is not params or len(params) != len(plan.buffers):
+                    plan = self._make_plan(params)
             sgd_step(
                 params, plan.buffers, group["lr"], momentum, group["dampening"], group["weight_decay"],
                 group["nesterov"], group["maximize"],
             )  # fmt: skip
-            if momentum and not plan.complete:
+            if not plan.complete:
                 self._keep_new_buffers(plan)
         return loss
 

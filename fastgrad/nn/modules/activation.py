@@ -25,7 +25,7 @@ class ReLU(_InplaceActivation):
     """max(x, 0)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.relu(input, True) if self.inplace else _core.relu(input)
+        return _core.relu(input, self.inplace)
 
 
 class SiLU(_InplaceActivation):

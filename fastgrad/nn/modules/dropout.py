@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from fastgrad._core import Tensor
-from fastgrad.nn import functional as F
+from fastgrad._core import Tensor, dropout
 from fastgrad.nn.modules.module import Module
 
 
@@ -21,7 +20,7 @@ class Dropout(Module):
         self.inplace = inplace
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.dropout(input, self.p, True, self.inplace) if self.training else input
+        return dropout(input, self.p, True, self.inplace) if self.training else input
 
     def extra_repr(self) -> str:
         return f"p={self.p}, inplace={self.inplace}"

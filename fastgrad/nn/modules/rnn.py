@@ -63,27 +63,14 @@ class RNNCell(_RNNBase):
         self.reset_parameters()
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        if input.ndim != 2 or hx is None or hx.ndim != 2:
-            return self._forward_other(input, hx)
-        return rnn_cell(
-            input, hx, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.nonlinearity
-        )  # fmt: skip
-
-    def _forward_other(self, input: Tensor, hx: Tensor | None) -> Tensor:
-        """Input without a batch axis, or no hidden state."""
+        if input.ndim == 2 and (hx is None or hx.ndim == 2):
+            return rnn_cell(input, hx, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.nonlinearity)
         for name, tensor in (("input", input), ("hidden", hx)):
             if tensor is not None and tensor.ndim not in (1, 2):
                 raise ValueError(f"[RNNCell] {name} must be 1-d or 2-d; got {tensor.ndim}-d")
-        batched = input.ndim == 2
         if hx is not None and hx.ndim != input.ndim:
             raise RuntimeError(f"[RNNCell] hidden must be {input.ndim}-d as input is; got {hx.ndim}-d")
-        x = input if batched else input.unsqueeze(0)
-        if hx is None:
-            h = _core.zeros((x.shape[0], self.hidden_size), dtype=x.dtype, device=x.device)
-        else:
-            h = hx if batched else hx.unsqueeze(0)
-        h = rnn_cell(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.nonlinearity)
-        return h if batched else h.squeeze(0)
+        return self.forward(input.unsqueeze(0), None if hx is None else hx.unsqueeze(0)).squeeze(0)
 
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]

@@ -38,7 +38,7 @@ def clip_grad_norm_(
     norm = _core.grad_norm(listed, float(norm_type))
     _check_finite(norm, norm_type, error_if_nonfinite)
     clip_grads_with_norm_(listed, max_norm, norm)
-    return norm
+    return norm if any(p.dtype is _core.float64 for p in listed if p.grad is not None) else norm.float()
 
 
 def clip_grads_with_norm_(

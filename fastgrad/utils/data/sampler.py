@@ -78,8 +78,10 @@ class RandomSampler(Sampler[int]):
                 size = min(32, count - start)
                 yield from _core.randint(0, n, (size,), dtype=_core.int64, generator=generator).tolist()
         else:
-            for start in range(0, count, n):
-                yield from _core.randperm(n, generator=generator).tolist()[: count - start]
+            for _ in range(count // n):
+                yield from _core.randperm(n, generator=generator).tolist()
+            # Drawn even when nothing of it is used, as PyTorch does: a given generator's next epoch depends on it.
+            yield from _core.randperm(n, generator=generator).tolist()[: count % n]
 
     def __len__(self) -> int:
         return self.num_samples
