@@ -1,0 +1,61 @@
+"""The benchmark's machinery: contenders that disagree are not timed, and every row's contenders agree."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("bench")
+
+from bench import elementwise, inference, measure, mlp, overhead, rnn
+from bench.__main__ import shown, table
+from bench.measure import Outcome, Program, Row
+
+ROWS = [
+    pytest.param(row, id=f"{module.__name__}: {row.name}")
+    for module in (overhead, mlp, inference, rnn, elementwise)
+    for row in list(module.rows(True))[:3]
+]
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_contenders_agree(row: Row) -> None:
+    measure.check_equal(row)
+
+
+def constant(value: float) -> Program:
+    return Program(lambda: None, lambda: [np.full(3, value)])
+
+
+def test_contenders_that_disagree_are_refused() -> None:
+    for wrong in (constant(2.0), constant(float("nan")), Program(lambda: None, lambda: [np.ones(4)])):
+        with pytest.raises(ArithmeticError, match="different results"):
+            measure.check_equal(Row("t", "n", {"fastgrad": constant(1.0), "NumPy": wrong}))
+
+
+def test_measures_time_per_step() -> None:
+    row = Row(
+        "t",
+        "n",
+        {"fastgrad": Program(lambda: time.sleep(1e-3), list), "PyTorch": Program(lambda: time.sleep(3e-3), list)},
+        2.0,
+        1e6,
+    )
+    outcome = measure.measure(row, True, lambda: 1.0)
+    ratio = outcome.ratio("PyTorch")
+    assert ratio is not None and 1.5 < ratio < 4 and outcome.met() is True
+    assert outcome.percent_of_peak == pytest.approx(100 * 1e6 / outcome.median["fastgrad"] / 1e9)
+
+
+def test_the_table(capsys: Any) -> None:
+    outcomes = [
+        Outcome("t", "fast", 2.0, {"fastgrad": 1e-6, "PyTorch": 3e-6}),
+        Outcome("t", "slow", 4.0, {"fastgrad": 1e-3, "PyTorch": 3e-3}),
+        Outcome("t", "broken", 4.0, error="no"),
+    ]
+    lines = table(outcomes).splitlines()
+    assert "3.00" in lines[1] and "met" in lines[1] and "MISSED" in lines[2] and "failed: no" in lines[3]
+    assert shown(1.5e-7, "s") == "0.15 us" and shown(0.25, "s") == "250 ms"
