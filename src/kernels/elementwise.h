@@ -42,13 +42,23 @@ typedef struct axis {
     int64_t step[MAX_OPERANDS];
 } axis;
 
-/* The general case: orders the axes by the output's strides, joins those that are one axis in every operand, and calls
- * the loop for the innermost one at every position of the others. */
-static __attribute__((noinline)) void for_each_row(fg_array *const *operands, int operand_count, char **data,
-                                                   const fg_params *params, element_loop loop)
+/* Where the innermost axis is not an input's fastest one, the innermost axis is cut into pieces of this length, and the
+ * input's fastest axis comes next, so that its cache lines are used whole (a blocked transposition). */
+#define TRANSPOSED_PIECE 32
+
+static inline int is_transposed(const axis *other, const axis *inner, int operand_count)
 {
-    axis axes[FG_MAX_NDIM];
-    int axis_count = 0;
+    for (int k = 1; k < operand_count; k++)
+        if (other->step[k] == 1 && inner->step[k] > 1)
+            return 1;
+    return 0;
+}
+
+/* Orders the axes by the output's strides, leaves out those of length 1 and joins those that are one axis in every
+ * operand; returns how many are left. */
+static inline int ordered_axes(fg_array *const *operands, int operand_count, axis *axes)
+{
+    int axis_count = 0, last = 0;
     for (int d = 0; d < operands[0]->ndim; d++) {
         axis one = {.length = operands[0]->shape[d]};
         if (one.length == 1)
@@ -60,33 +70,51 @@ static __attribute__((noinline)) void for_each_row(fg_array *const *operands, in
             axes[place] = axes[place - 1];
         axes[place] = one;
     }
-    int kept = 0;
     for (int d = 1; d < axis_count; d++) {
         int joined = 1;
         for (int k = 0; k < operand_count; k++)
-            joined &= axes[kept].step[k] == axes[d].step[k] * axes[d].length;
-        int64_t length = axes[d].length * (joined ? axes[kept].length : 1);
-        kept += !joined;
-        axes[kept] = axes[d];
-        axes[kept].length = length;
+            joined &= axes[last].step[k] == axes[d].step[k] * axes[d].length;
+        const int64_t length = axes[d].length * (joined ? axes[last].length : 1);
+        last += !joined;
+        axes[last] = axes[d];
+        axes[last].length = length;
     }
-    const axis *inner = axes + kept;
-    int64_t size[MAX_OPERANDS], position[FG_MAX_NDIM] = {0};
+    return last + 1;
+}
+
+/* The general case: calls the loop for the innermost axis, or a piece of it, at every position of the other axes. */
+static __attribute__((noinline)) void for_each_row(fg_array *const *operands, int operand_count, char **data,
+                                                   const fg_params *params, element_loop loop)
+{
+    axis axes[FG_MAX_NDIM];
+    const int outer_count = ordered_axes(operands, operand_count, axes) - 1;
+    const axis *inner = axes + outer_count;
+    int64_t size[MAX_OPERANDS], position[FG_MAX_NDIM] = {0}, piece = inner->length;
     for (int k = 0; k < operand_count; k++)
         size[k] = item_size(operands[k]->dtype);
-    for (;;) {
-        loop(data, inner->step, inner->length, params);
-        int d = kept - 1;
-        for (; d >= 0; d--) {
-            const int64_t turns = ++position[d] < axes[d].length ? 1 : 1 - axes[d].length;
-            for (int k = 0; k < operand_count; k++)
-                data[k] += turns * axes[d].step[k] * size[k];
-            if (turns == 1)
-                break;
-            position[d] = 0;
+    for (int d = 0; d < outer_count; d++)
+        if (is_transposed(axes + d, inner, operand_count)) {
+            const axis fastest = axes[d];
+            for (; d + 1 < outer_count; d++)
+                axes[d] = axes[d + 1];
+            axes[d] = fastest;
+            piece = TRANSPOSED_PIECE;
         }
-        if (d < 0)
-            return;
+    for (int64_t done = 0; done < inner->length; done += piece) {
+        int d;
+        do {
+            loop(data, inner->step, inner->length - done < piece ? inner->length - done : piece, params);
+            for (d = outer_count - 1; d >= 0; d--) {
+                const int64_t turns = ++position[d] < axes[d].length ? 1 : 1 - axes[d].length;
+                for (int k = 0; k < operand_count; k++)
+                    data[k] += turns * axes[d].step[k] * size[k];
+                if (turns == 1)
+                    break;
+                position[d] = 0;
+            }
+        } while (d >= 0);
+        for (int k = 0; k < operand_count; k++)
+            data[k] += piece * inner->step[k] * size[k];
     }
 }
 

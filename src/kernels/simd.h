@@ -7,6 +7,13 @@
  *
  * a * b + c is one fused operation where the instruction set has it and two operations where it has not; nothing here
  * depends on which.
+ *
+ * Worst error found, in units in the last place, over every 251st float and 1.5 million doubles of all magnitudes (the
+ * larger one of all instruction sets; tests/kernels/test_elementwise.py holds them to it):
+ *
+ *                 exp    expm1   log    log1p   sin, cos   tanh   sigmoid   erf
+ *     float       0.96   1.5     0.81   1.5     0.78       2.4    1.9       1.4
+ *     double      0.95   1.9     0.80   1.5     0.78       2.5    1.8       1.2
  */
 #ifndef REAL_BITS
 #ifndef FASTGRAD_SIMD_H
@@ -86,15 +93,28 @@ INLINE vec FN(vec_load)(const real *p)
 
 INLINE void FN(vec_store)(real *p, vec x) { memcpy(p, &x, sizeof x); }
 
+#if VECTOR_BYTES == 32
+/* The mask of the first n lanes. */
+INLINE __m256i FN(first_lanes)(int64_t n)
+{
+    const ivec lane = PICK(((ivec){0, 1, 2, 3, 4, 5, 6, 7}), ((ivec){0, 1, 2, 3}));
+    return (__m256i)(lane < (ivec){0} + (ireal)n);
+}
+#endif
+
 INLINE vec FN(vec_load_n)(const real *p, int64_t n)
 {
 #if VECTOR_BYTES == 64
     unsigned mask = (1u << n) - 1;
     return PICK(_mm512_maskz_loadu_ps((__mmask16)mask, p), _mm512_maskz_loadu_pd((__mmask8)mask, p));
+#elif VECTOR_BYTES == 32
+    return PICK(_mm256_maskload_ps, _mm256_maskload_pd)(p, FN(first_lanes)(n));
 #else
     vec x = {0};
-    for (int64_t k = 0; k < n; k++)
-        x[k] = p[k];
+#pragma GCC unroll 4 /* a lane at a constant place stays in its register */
+    for (int k = 0; k < LANES - 1; k++)
+        if (k < n)
+            x[k] = p[k];
     return x;
 #endif
 }
@@ -104,9 +124,13 @@ INLINE void FN(vec_store_n)(real *p, int64_t n, vec x)
 #if VECTOR_BYTES == 64
     unsigned mask = (1u << n) - 1;
     PICK(_mm512_mask_storeu_ps(p, (__mmask16)mask, x), _mm512_mask_storeu_pd(p, (__mmask8)mask, x));
+#elif VECTOR_BYTES == 32
+    PICK(_mm256_maskstore_ps, _mm256_maskstore_pd)(p, FN(first_lanes)(n), x);
 #else
-    for (int64_t k = 0; k < n; k++)
-        p[k] = x[k];
+#pragma GCC unroll 4
+    for (int k = 0; k < LANES - 1; k++)
+        if (k < n)
+            p[k] = x[k];
 #endif
 }
 
@@ -195,6 +219,7 @@ INLINE real FN(vec_sum)(vec x)
 #else
     real lanes[LANES];
     FN(vec_store)(lanes, x);
+#pragma GCC unroll 4 /* keeps the lanes in registers */
     for (int half = LANES / 2; half > 0; half /= 2)
         for (int k = 0; k < half; k++)
             lanes[k] += lanes[k + half];
@@ -209,6 +234,7 @@ INLINE real FN(vec_largest)(vec x)
 #else
     real lanes[LANES];
     FN(vec_store)(lanes, x);
+#pragma GCC unroll 4 /* keeps the lanes in registers */
     for (int half = LANES / 2; half > 0; half /= 2)
         for (int k = 0; k < half; k++)
             lanes[k] = lanes[k] > lanes[k + half] ? lanes[k] : lanes[k + half];
@@ -289,11 +315,13 @@ INLINE vec FN(vec_tanh)(vec x)
     return FN(vec_copysign)(t / (t + 2), x);
 }
 
-/* 1/(1 + e) for x >= 0 and e/(1 + e) for x < 0 with e = exp(-|x|), which never overflows. */
+/* 1/(1 + e) for x >= 0 and e/(1 + e) for x < 0 with e = exp(-|x|), which never overflows. What the rounding of 1 + e has
+ * lost is put right with 1 for 1/(1 + e), near enough to halve the error at worst. */
 INLINE vec FN(vec_sigmoid)(vec x)
 {
-    vec e = FN(vec_exp)(-FN(vec_abs)(x));
-    return FN(vec_select)(x < 0, e, FN(vec_splat)(1)) / (e + 1);
+    vec e = FN(vec_exp)(-FN(vec_abs)(x)), sum = e + 1, lost = e - (sum - 1);
+    vec q = FN(vec_select)(x < 0, e, FN(vec_splat)(1)) / sum;
+    return q - q * lost;
 }
 
 /* x = 2^k (1 + f) with sqrt(1/2) <= 1 + f < sqrt(2); with s = f/(2 + f), log(1 + f) = 2s + s R(s^2), R by minimax fit,
