@@ -1,0 +1,204 @@
+"""The one door through which every kernel runs."""
+
+import glob
+import os
+import sys
+
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport int32_t, uint64_t
+from libc.string cimport memset
+
+from fastgrad._core.kernels cimport FG_FLOAT64, FG_INT64, FG_KERNEL_COUNT, FG_MAX_NDIM, fg_kernel, fg_rnn_workspace
+from fastgrad._core.tensor cimport Tensor, alias, dtype, itemsize_of, written
+
+from fastgrad._core import tensor as tensor_module
+
+cdef extern from "kernel.h":
+    const fg_kernel* fg_kernels
+    const char** fg_kernel_names
+    const char** fg_kernel_operands
+    const char** fg_kernel_meanings
+    const char* fg_choose_isa(const char* wanted)
+    int fg_list_isa(const char** names, int room)
+    ctypedef struct fg_blas:
+        const char* name
+        void (*set_num_threads)(int n)
+        int (*get_num_threads)()
+    fg_blas fg_blas_found
+    int fg_load_blas(const char* path, const char** candidates, int candidate_count)
+
+
+# A launch that touches fewer elements than this ends sooner than the GIL changes hands.
+cdef enum: WORTH_RELEASING = 1 << 15
+
+cdef list observers = []
+
+
+cdef int launch(int kernel, fg_array** operands, int count, const fg_params* params, int64_t work) except -1:
+    """Run a kernel; `work` is about how many elements or multiply-adds it goes through."""
+    cdef fg_kernel function = fg_kernels[kernel]
+    if work >= WORTH_RELEASING:
+        with nogil:
+            function(operands, count, params)
+    else:
+        function(operands, count, params)
+    if observers:
+        notify(kernel, operands, count)
+    return 0
+
+
+cdef int64_t rnn_workspace(int64_t steps, int64_t batch, int64_t inputs, int64_t hidden, bint backward) noexcept:
+    """How many elements of workspace the recurrent kernels need."""
+    return fg_rnn_workspace(steps, batch, inputs, hidden, backward)
+
+
+cdef int notify(int kernel, fg_array** operands, int count) except -1:
+    name = fg_kernel_names[kernel].decode()
+    shapes = [tuple([operands[k].shape[axis] for axis in range(operands[k].ndim)]) for k in range(count)]
+    for observer in list(observers):
+        observer(name, shapes)
+    return 0
+
+
+class observe:
+    """Call `observer(kernel_name, operand_shapes)` after every launch inside the `with` block.
+
+    >>> import fastgrad
+    >>> with fastgrad.observe(lambda name, shapes: print(name, shapes)):
+    ...     y = fastgrad.ones(3).exp()
+    copy [(3,), ()]
+    exp [(3,), (3,)]
+    """
+
+    def __init__(self, observer):
+        self.observer = observer
+
+    def __enter__(self):
+        observers.append(self.observer)
+        return self
+
+    def __exit__(self, *exception):
+        observers.remove(self.observer)
+
+
+KERNELS = {
+    fg_kernel_names[k].decode(): (fg_kernel_operands[k].decode(), fg_kernel_meanings[k].decode())
+    for k in range(FG_KERNEL_COUNT)
+}
+cdef dict KERNEL_IDS = {name: k for k, name in enumerate(KERNELS)}
+
+
+def launch_kernel(str name, operands, i=(), f=()) -> None:
+    """Run one kernel in place on NumPy arrays; for tests of kernels, so nothing is checked.
+
+    An operand is an array, a number (passed in the parameters, with the dtype of the first array) or None (absent).
+    An axis of length 1 is passed with stride 0.
+    """
+    cdef fg_array[64] arrays
+    cdef fg_array* pointers[64]
+    cdef fg_params params
+    cdef Py_buffer[64] buffers
+    cdef int k, axis, held = 0, count = len(operands), kernel = KERNEL_IDS[name]
+    if count > 64:
+        raise ValueError(f"[launch_kernel] at most 64 operands; got {count}")
+    memset(&params, 0, sizeof(params))
+    for k, value in enumerate(i):
+        params.i[k] = value
+    for k, value in enumerate(f):
+        params.f[k] = value
+    codes = {"bool": 0, "uint8": 1, "int32": 2, "int64": 3, "float32": 4, "float64": 5}
+    first = next((codes[operand.dtype.name] for operand in operands if hasattr(operand, "dtype") and operand.ndim is not None), 5)
+    try:
+        for k in range(count):
+            operand = operands[k]
+            memset(&arrays[k], 0, sizeof(fg_array))
+            pointers[k] = &arrays[k]
+            arrays[k].dtype = first
+            if operand is None:
+                continue
+            if isinstance(operand, (int, float)):
+                if first >= 4:
+                    params.f[k] = operand
+                else:
+                    params.i[k] = operand
+                continue
+            PyObject_GetBuffer(operand, &buffers[held], PyBUF_STRIDES | PyBUF_FORMAT)
+            held += 1
+            arrays[k].data = buffers[held - 1].buf
+            arrays[k].dtype = codes[operand.dtype.name]
+            arrays[k].ndim = operand.ndim
+            for axis in range(operand.ndim):
+                arrays[k].shape[axis] = operand.shape[axis]
+                arrays[k].strides[axis] = 0 if operand.shape[axis] == 1 else operand.strides[axis] // operand.itemsize
+        launch(kernel, pointers, count, &params, 0)
+    finally:
+        for k in range(held):
+            PyBuffer_Release(&buffers[k])
+
+
+def find_blas() -> None:
+    """Resolve sgemm and dgemm from FASTGRAD_BLAS, or from what NumPy has loaded."""
+    cdef const char* candidates[32]
+    cdef int count = 0
+    import numpy
+    folder = os.path.dirname(os.path.dirname(numpy.__file__))
+    paths = [os.fsencode(path) for pattern in ("numpy.libs/*openblas*", "numpy/.dylibs/*openblas*")
+             for path in sorted(glob.glob(os.path.join(folder, pattern)))][:32]
+    for path in paths:
+        candidates[count] = path
+        count += 1
+    wanted = os.environ.get("FASTGRAD_BLAS")
+    if wanted:
+        encoded = os.fsencode(wanted)
+        if not fg_load_blas(encoded, candidates, 0):
+            raise ImportError(f"[fastgrad] FASTGRAD_BLAS must name a library with cblas_sgemm and cblas_dgemm; got {wanted}")
+    else:
+        fg_load_blas(NULL, candidates, count)
+
+
+def isa_names() -> list:
+    """The instruction sets that this machine can run, the narrowest first."""
+    cdef const char* names[8]
+    return [names[k].decode() for k in range(fg_list_isa(names, 8))]
+
+
+def choose_isa(wanted: str = "") -> str:
+    """Run the kernels that were compiled for `wanted`, the best set of this machine if empty; returns its name."""
+    encoded = wanted.encode()
+    cdef const char* chosen = fg_choose_isa(encoded)
+    if chosen == NULL:
+        raise ImportError(f"[fastgrad] FASTGRAD_ISA must be one of {', '.join(isa_names())} on this machine; got {wanted}")
+    return chosen.decode()
+
+
+def blas_name() -> str:
+    """What BLAS the matrix products borrow."""
+    return fg_blas_found.name.decode() if fg_blas_found.name != NULL else "none found; own kernels"
+
+
+def set_num_threads(int num) -> None:
+    """Set the number of threads of matrix products, as `torch.set_num_threads`."""
+    if num < 1:
+        raise RuntimeError(f"[set_num_threads] the number of threads must be positive; got {num}")
+    if fg_blas_found.set_num_threads != NULL:
+        fg_blas_found.set_num_threads(num)
+
+
+def get_num_threads() -> int:
+    """The number of threads of matrix products."""
+    return fg_blas_found.get_num_threads() if fg_blas_found.get_num_threads != NULL else 1
+
+
+ISA = choose_isa(os.environ.get("FASTGRAD_ISA", ""))
+find_blas()
+
+
+def show_config() -> None:
+    """Print the instruction set, the BLAS, the threads and the CUDA device in use."""
+    import numpy
+    from fastgrad import __version__
+    print(f"fastgrad {__version__}, Python {sys.version.split()[0]}, NumPy {numpy.__version__}")
+    print(f"instruction set  {ISA} (of {', '.join(isa_names())}; FASTGRAD_ISA forces one)")
+    print(f"BLAS             {blas_name()} (FASTGRAD_BLAS=/path/lib.so overrides)")
+    print(f"threads          {get_num_threads()}")
+    print("CUDA             not in this build")
