@@ -40,13 +40,12 @@ class _Numbered(Module):
         return len(self._names())
 
     def __iter__(self) -> Iterator[Any]:
-        attributes = self.__dict__
-        return iter([attributes[name] for name in self._names()])
+        return iter([getattr(self, name) for name in self._names()])
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return type(self)(list(self)[index])
-        return self.__dict__[list(self._names())[self._position(index)]]
+        return getattr(self, list(self._names())[self._position(index)])
 
     def __setitem__(self, index: int, item: Any) -> None:
         setattr(self, list(self._names())[self._position(index)], item)
@@ -97,9 +96,8 @@ class Sequential(_Numbered):
             self.add_module(str(name), module)
 
     def forward(self, input: Any) -> Any:
-        attributes = self.__dict__
         for name in self._module_names:
-            input = attributes[name](input)
+            input = getattr(self, name)(input)
         return input
 
     def __getitem__(self, index: Any) -> Any:

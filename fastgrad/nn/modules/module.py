@@ -1,12 +1,14 @@
 """Module: the base class of all neural network modules.
 
-A parameter, buffer or child module is an ordinary entry of the instance's `__dict__`, so reading `self.weight` is a
-plain attribute access. Beside them the instance keeps three ordered registries of names; `_parameters`, `_buffers`
-and `_modules` are mappings made on demand over the registry and the `__dict__`, so every value has one place.
+A parameter, buffer or child module is an ordinary attribute of the instance, so reading `self.weight` is a plain
+attribute access. Beside them the instance keeps three ordered registries of names; `_parameters`, `_buffers` and
+`_modules` are mappings made on demand over a registry and the attributes, so every value has one place. Nothing here
+touches `__dict__`: in CPython 3.11 an instance that was asked for it once reads its attributes five times slower.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import weakref
 from collections import OrderedDict
@@ -24,24 +26,24 @@ _ABSENT = object()
 class _Members(MutableMapping):
     """The members of one kind of a module: name -> value, in the order of registration."""
 
-    __slots__ = ("names", "values_by_name")
+    __slots__ = ("module", "names")
 
-    def __init__(self, names: dict[str, bool], values_by_name: dict[str, Any]) -> None:
+    def __init__(self, module: Module, names: dict[str, bool]) -> None:
+        self.module = module
         self.names = names
-        self.values_by_name = values_by_name
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.names:
             raise KeyError(name)
-        return self.values_by_name[name]
+        return getattr(self.module, name)
 
     def __setitem__(self, name: str, value: Any) -> None:
         self.names.setdefault(name, True)
-        self.values_by_name[name] = value
+        object.__setattr__(self.module, name, value)
 
     def __delitem__(self, name: str) -> None:
         del self.names[name]
-        del self.values_by_name[name]
+        object.__delattr__(self.module, name)
 
     def __contains__(self, name: object) -> bool:
         return name in self.names
@@ -197,9 +199,10 @@ class Module:
     training: bool
     _call_hooks: dict[str, OrderedDict] | None = None
     _state_hooks: dict[str, OrderedDict] | None = None
-    _parameter_names: dict[str, bool]
-    _buffer_names: dict[str, bool]  # name -> is it part of the state dict?
-    _module_names: dict[str, bool]
+    # None until __init__ has run. The values say whether a member is part of the state dict.
+    _parameter_names: dict[str, bool] = None  # type: ignore[assignment]
+    _buffer_names: dict[str, bool] = None  # type: ignore[assignment]
+    _module_names: dict[str, bool] = None  # type: ignore[assignment]
 
     def __init__(self) -> None:
         set_plain = super().__setattr__
@@ -208,6 +211,10 @@ class Module:
         set_plain("_parameter_names", {})
         set_plain("_buffer_names", {})
         set_plain("_module_names", {})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            super().__setattr__(name, value)
 
     # the call
 
@@ -265,53 +272,43 @@ class Module:
 
     @property
     def _parameters(self) -> _Members:
-        return _Members(self._parameter_names, self.__dict__)
+        return _Members(self, self._parameter_names)
 
     @property
     def _buffers(self) -> _Members:
-        return _Members(self._buffer_names, self.__dict__)
+        return _Members(self, self._buffer_names)
 
     @property
     def _modules(self) -> _Members:
-        return _Members(self._module_names, self.__dict__)
+        return _Members(self, self._module_names)
 
     def _registries(self) -> tuple[dict[str, bool], dict[str, bool], dict[str, bool]]:
         return self._parameter_names, self._buffer_names, self._module_names
 
     def __setattr__(self, name: str, value: Any) -> None:
-        attributes = self.__dict__
-        parameters = attributes.get("_parameter_names")
         if isinstance(value, (Parameter, Module, Buffer)):
             kind = "parameters" if isinstance(value, Parameter) else "module" if isinstance(value, Module) else "buffer"
-            if parameters is None:
+            if self._parameter_names is None:
                 raise AttributeError(f"cannot assign {kind} before Module.__init__() call")
-            if kind == "parameters":
-                registry = parameters
-            else:
-                registry = attributes["_module_names" if kind == "module" else "_buffer_names"]
-            if name not in registry:
+            if name not in self._registries()[("parameters", "buffer", "module").index(kind)]:
                 self._forget(name)
-            if kind == "parameters":
+            if isinstance(value, Parameter):
                 self.register_parameter(name, value)
-            elif kind == "buffer":
+            elif isinstance(value, Buffer):
                 self.register_buffer(name, value, value.persistent)
             else:
-                registry[name] = True
-                attributes[name] = value
+                self._modules[name] = value
             return
-        if parameters is not None and value is not None:
-            if name in parameters:
-                raise TypeError(
-                    f"cannot assign '{_typename(value)}' as parameter '{name}' (nn.Parameter or None expected)"
-                )
-            if name in attributes["_module_names"]:
-                raise TypeError(
-                    f"cannot assign '{_typename(value)}' as child module '{name}' (nn.Module or None expected)"
-                )
-            if name in attributes["_buffer_names"] and not isinstance(value, Tensor):
-                raise TypeError(
-                    f"cannot assign '{_typename(value)}' as buffer '{name}' (Tensor, nn.Buffer or None expected)"
-                )
+        if value is not None and self._parameter_names is not None:
+            for names, kind, wanted in (
+                (self._parameter_names, "parameter", "nn.Parameter"),
+                (self._module_names, "child module", "nn.Module"),
+                (self._buffer_names, "buffer", "Tensor, nn.Buffer"),
+            ):
+                if name in names and not (kind == "buffer" and isinstance(value, Tensor)):
+                    raise TypeError(
+                        f"cannot assign '{_typename(value)}' as {kind} '{name}' ({wanted} or None expected)"
+                    )
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -320,7 +317,8 @@ class Module:
             registry.pop(name, None)
 
     def _forget(self, name: str) -> None:
-        self.__dict__.pop(name, None)
+        with contextlib.suppress(AttributeError):
+            super().__delattr__(name)
         for registry in self._registries():
             registry.pop(name, None)
 
@@ -336,7 +334,7 @@ class Module:
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Add a parameter, or a name whose parameter is None (as for `bias=False`)."""
-        if "_parameter_names" not in self.__dict__:
+        if self._parameter_names is None:
             raise AttributeError("cannot assign parameter before Module.__init__() call")
         self._check_name(name, "parameter", self._parameter_names)
         if param is not None and not isinstance(param, Parameter):
@@ -353,19 +351,19 @@ class Module:
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Add a tensor that belongs to the module's state but is not trained; `persistent=False` keeps it out of
         the state dict."""
-        if "_buffer_names" not in self.__dict__:
+        if self._buffer_names is None:
             raise AttributeError("cannot assign buffer before Module.__init__() call")
         self._check_name(name, "buffer", self._buffer_names)
         if tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(f"cannot assign '{_typename(tensor)}' object to buffer '{name}' (Tensor or None required)")
         self._buffer_names[name] = persistent
-        self.__dict__[name] = tensor
+        super().__setattr__(name, tensor)
 
     def add_module(self, name: str, module: Module | None) -> None:
         """Add a child module under a name that may also be a number."""
         if module is not None and not isinstance(module, Module):
             raise TypeError(f"{_typename(module)} is not a Module subclass")
-        if "_module_names" not in self.__dict__:
+        if self._module_names is None:
             raise AttributeError("cannot assign module before Module.__init__() call")
         self._check_name(name, "module", self._module_names)
         self._modules[name] = module
@@ -396,7 +394,7 @@ class Module:
         module = self.get_submodule(path)
         if not hasattr(module, name):
             raise AttributeError(f"{type(module).__name__} has no attribute `{name}`")
-        if name not in module.__dict__[registry]:
+        if name not in getattr(module, registry):
             raise AttributeError(f"`{name}` {complaint}")
         return getattr(module, name)
 
@@ -520,7 +518,7 @@ class Module:
             parameter.grad = grad
         for name, buffer in self._buffers.items():
             if buffer is not None:
-                self.__dict__[name] = fn(buffer)
+                super().__setattr__(name, fn(buffer))
         return self
 
     def to(self: Self, *args: Any, **kwargs: Any) -> Self:
@@ -684,7 +682,7 @@ class Module:
         assignments: list[tuple[Callable, tuple]] = []
         persistent = [name for name, kept in self._buffer_names.items() if kept]
         local = {
-            name: value for name in (*self._parameter_names, *persistent) if (value := self.__dict__[name]) is not None
+            name: value for name in (*self._parameter_names, *persistent) if (value := getattr(self, name)) is not None
         }
         for name, value in local.items():
             key = prefix + name

@@ -154,7 +154,6 @@ class RNN(_RNNBase):
         else:
             x = input.unsqueeze(1)
             hx = None if hx is None else hx.unsqueeze(1)
-        attributes = self.__dict__
         directions = 2 if self.bidirectional else 1
         last_states = []
         for layer in range(self.num_layers):
@@ -163,7 +162,7 @@ class RNN(_RNNBase):
             outputs = []
             for direction in range(directions):
                 number = layer * directions + direction
-                weights = [attributes.get(name) for name in self._weight_names[number]]
+                weights = [getattr(self, name, None) for name in self._weight_names[number]]
                 output, state = rnn_layer(
                     x, None if hx is None else hx[number], *weights, self.nonlinearity, direction == 1
                 )  # fmt: skip
@@ -186,7 +185,7 @@ class RNN(_RNNBase):
             )
         if shape[1 if self.batch_first and ndim == 3 else 0] == 0:
             raise RuntimeError(f"[RNN] the sequence must have at least one step; got input {tuple(shape)}")
-        dtype = self.__dict__["weight_ih_l0"].dtype
+        dtype = self._parameters["weight_ih_l0"].dtype
         if input.dtype is not dtype:
             raise ValueError(f"[RNN] input must have the weights' dtype; got {input.dtype}, weights {dtype}")
         if hx is not None:
