@@ -105,7 +105,7 @@ static void sort_axes(fg_axis *axes, int count)
 }
 
 /* Returns 0 where there is no output. With flat_index the reduced axes stay in row-major order. */
-INLINE int plan_reduction(reduce_plan *plan, const fg_array *out, const fg_array *x, int flat_index)
+static int plan_reduction(reduce_plan *plan, const fg_array *out, const fg_array *x, int flat_index)
 {
     const int64_t x_size = item_size[x->dtype], out_size = item_size[out->dtype];
     int kept = 0, reduced = 0, outputs = 1;
@@ -151,7 +151,7 @@ INLINE int plan_reduction(reduce_plan *plan, const fg_array *out, const fg_array
 
 typedef enum { VALUES, MEAN, TRUTH } reduced_quantity;
 
-INLINE void reduce(fg_array *const *operands, reduction op, reduced_quantity quantity, int identity)
+static void reduce(fg_array *const *operands, reduction op, reduced_quantity quantity, int identity)
 {
     const int dtype = operands[1]->dtype;
     reduce_plan plan;
@@ -185,7 +185,7 @@ REDUCTION(min, MIN, VALUES, 0)
 REDUCTION(any, MAX, TRUTH, 0)
 REDUCTION(all, MIN, TRUTH, 1)
 
-INLINE void arg_reduce(fg_array *const *operands, reduction op)
+static void arg_reduce(fg_array *const *operands, reduction op)
 {
     const int dtype = operands[1]->dtype;
     reduce_plan plan;

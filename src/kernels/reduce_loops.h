@@ -59,6 +59,7 @@ INLINE T N(block)(const T *x, int64_t n, reduction op)
         v0 = N(combine_vectors)(v0, v1, op);
         T lane[LANE_COUNT];
         memcpy(lane, &v0, sizeof lane);
+#pragma GCC unroll 4 /* keeps the lanes in registers */
         for (int width = LANE_COUNT / 2; width > 0; width /= 2)
             for (int l = 0; l < width; l++)
                 lane[l] = N(combine)(lane[l], lane[l + width], op);

@@ -122,13 +122,43 @@ INLINE real FN(row_dot)(const real *a, const real *b, int64_t n)
     return vec_sum((s0 + s1) + (s2 + s3));
 }
 
+/* softmax of a row of up to two vectors, which stay in registers from the first pass to the last. */
+INLINE real FN(short_softmax_row)(real *y, const real *x, int64_t n, int vectors, real *max)
+{
+    vec e[2];
+    for (int k = 0; k < vectors; k++)
+        e[k] = n - k * LANES < LANES ? FN(load_tail)(x + k * LANES, n - k * LANES) : vec_load(x + k * LANES);
+    const vec ignore_nan = vec_max(e[0], vec_splat(-(real)INFINITY));
+    *max = vec_largest(vectors == 1 ? ignore_nan : vec_max(e[1], ignore_nan));
+    for (int k = 0; k < vectors; k++)
+        e[k] = vec_exp(e[k] - *max);
+    const real sum = vec_sum(vectors == 1 ? e[0] : e[0] + e[1]);
+    for (int k = 0; k < vectors; k++)
+        FN(store_some)(y + k * LANES, n - k * LANES, e[k] * (1 / sum));
+    return sum;
+}
+
+/* y = softmax(x); returns sum(exp(x - max)). */
+INLINE real FN(softmax_row)(real *y, const real *x, int64_t n, real *max)
+{
+    if (n <= LANES)
+        return FN(short_softmax_row)(y, x, n, 1, max);
+    if (n <= 2 * LANES)
+        return FN(short_softmax_row)(y, x, n, 2, max);
+    *max = FN(row_max)(x, n);
+    const real sum = FN(exp_row)(y, x, n, *max);
+    FN(scale_row)(y, y, n, 1 / sum);
+    return sum;
+}
+
 static void FN(softmax)(fg_array *const *operands)
 {
     const int64_t rows = operands[1]->shape[0], n = operands[1]->shape[1];
     const real *x = operands[1]->data;
     real *y = operands[0]->data;
+    real max;
     for (int64_t row = 0; row < rows; row++, x += n, y += n)
-        FN(scale_row)(y, y, n, 1 / FN(exp_row)(y, x, n, FN(row_max)(x, n)));
+        FN(softmax_row)(y, x, n, &max);
 }
 
 static void FN(softmax_backward)(fg_array *const *operands)
@@ -208,13 +238,12 @@ static void FN(cross_entropy)(fg_array *const *operands, const fg_params *params
         real max[LANES], sum[LANES];
         vec_store(sum, vec_splat(1));
         for (int64_t row = 0; row < count; row++) {
-            if (!probability && target[row] == ignore_index)
-                continue;
-            max[row] = FN(row_max)(x + row * classes, classes);
-            sum[row] = FN(exp_row)(probability, x + row * classes, classes, max[row]);
+            const real *logits = x + row * classes;
             if (probability) {
-                FN(scale_row)(probability, probability, classes, 1 / sum[row]);
-                probability += classes;
+                sum[row] = FN(softmax_row)(probability + (first + row) * classes, logits, classes, &max[row]);
+            } else if (target[row] != ignore_index) {
+                max[row] = FN(row_max)(logits, classes);
+                sum[row] = FN(exp_row)(NULL, logits, classes, max[row]);
             }
         }
         const vec log_sum = vec_log(vec_load(sum));
