@@ -125,7 +125,7 @@ class _Encoder:
             )
             for tensor, record in group:
                 record[1] = record[1] - start if tensor.numel() else 0
-            array = numpy.lib.stride_tricks.as_strided(
+            array: Any = numpy.lib.stride_tricks.as_strided(
                 first.numpy(), (count,), (first.dtype.itemsize,), writeable=False
             )
             content = memoryview(array).cast("B") if count else memoryview(b"")

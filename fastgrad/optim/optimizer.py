@@ -153,7 +153,8 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """`{"state": {number: ...}, "param_groups": [...]}`, parameters being numbered in the order of the groups."""
-        groups, numbers = [], {}
+        groups = []
+        numbers: dict[int, int] = {}
         for group in self.param_groups:
             for parameter in group["params"]:
                 numbers.setdefault(id(parameter), len(numbers))

@@ -68,7 +68,7 @@ class SGD(Optimizer):
         for group in self.param_groups:
             params = group["params"]
             momentum = group["momentum"]
-            plan = _NO_MOMENTUM
+            plan: _Plan | None = _NO_MOMENTUM
             if momentum:
                 plan = self._plans.get(id(params))
                 if plan is None or plan.params is not params or len(params) != len(plan.buffers):

@@ -15,7 +15,10 @@ from fastgrad.nn.parameter import Parameter
 class _Numbered(Module):
     """A list whose items are registered under their numbers; subclasses say which registry."""
 
-    _kind = "Module"
+    def __init__(self, items: Iterable | None = None) -> None:
+        super().__init__()
+        if items is not None:
+            self.extend(items)
 
     def _names(self) -> dict[str, bool]:
         return self._module_names
@@ -139,9 +142,7 @@ class ModuleList(_Numbered):
     """A list of modules whose parameters are counted as those of the module that holds it."""
 
     def __init__(self, modules: Iterable[Module] | None = None) -> None:
-        super().__init__()
-        if modules is not None:
-            self.extend(modules)
+        super().__init__(modules)
 
     def insert(self, index: int, module: Module) -> None:
         """Put a module before position `index`."""
@@ -237,9 +238,7 @@ class ParameterList(_Numbered):
     """A list of parameters that are counted as those of the module that holds it; tensors become parameters."""
 
     def __init__(self, values: Iterable[Any] | None = None) -> None:
-        super().__init__()
-        if values is not None:
-            self.extend(values)
+        super().__init__(values)
 
     def _names(self) -> dict[str, bool]:
         return self._parameter_names

@@ -54,12 +54,11 @@ class RNNCell(_RNNBase):
         self.nonlinearity = nonlinearity
         self.weight_ih = Parameter(_core.empty((hidden_size, input_size), device=device, dtype=dtype))
         self.weight_hh = Parameter(_core.empty((hidden_size, hidden_size), device=device, dtype=dtype))
-        self.register_parameter(
-            "bias_ih", Parameter(_core.empty(hidden_size, device=device, dtype=dtype)) if bias else None
-        )
-        self.register_parameter(
-            "bias_hh", Parameter(_core.empty(hidden_size, device=device, dtype=dtype)) if bias else None
-        )
+        self.bias_ih: Parameter | None
+        self.bias_hh: Parameter | None
+        for name in ("bias_ih", "bias_hh"):
+            empty = Parameter(_core.empty(hidden_size, device=device, dtype=dtype)) if bias else None
+            self.register_parameter(name, empty)
         self.reset_parameters()
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:

@@ -52,7 +52,8 @@ class Embedding(Module):
         """An Embedding on the given (num_embeddings, embedding_dim) table, not trained unless `freeze=False`."""
         if embeddings.ndim != 2:
             raise AssertionError(f"[Embedding] embeddings must be 2-dimensional; got shape {tuple(embeddings.shape)}")
-        embedding = cls(*embeddings.shape, padding_idx=padding_idx, _weight=embeddings)
+        rows, columns = embeddings.shape
+        embedding = cls(rows, columns, padding_idx, _weight=embeddings)
         embedding.weight.requires_grad_(not freeze)
         return embedding
 

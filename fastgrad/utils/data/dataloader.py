@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -66,11 +67,6 @@ def default_collate(batch: Sequence[Any]) -> Any:
     raise TypeError(
         f"[default_collate] a batch must contain tensors, arrays, numbers, dicts or lists; got {type(first).__name__}"
     )
-
-
-def _tensors_of(dataset: Any) -> tuple[Tensor, ...] | None:
-    """The tensors of a plain TensorDataset, whose batches are gathered without making samples."""
-    return dataset.tensors if type(dataset).__getitem__ is TensorDataset.__getitem__ else None
 
 
 class DataLoader:
@@ -163,14 +159,9 @@ class DataLoader:
     def _fetch_function(self) -> Callable[[list[Any]], Any]:
         """What makes a batch of a list of indices."""
         dataset, collate = self.dataset, self.collate_fn
-        if collate is default_collate:
-            tensors = _tensors_of(dataset)
-            if tensors is not None:
-                return lambda indices: _gather(tensors, indices)
-            if isinstance(dataset, Subset) and type(dataset).__getitem__ is Subset.__getitem__:
-                tensors, chosen = _tensors_of(dataset.dataset), dataset.indices
-                if tensors is not None:
-                    return lambda indices: _gather(tensors, [chosen[k] for k in indices])
+        gather = _gather_function(dataset) if collate is default_collate else None
+        if gather is not None:
+            return gather
         if hasattr(dataset, "__getitems__"):
             return lambda indices: collate(dataset.__getitems__(indices))
         return lambda indices: collate([dataset[index] for index in indices])
@@ -191,6 +182,18 @@ class DataLoader:
         if self.batch_size is None:
             return count
         return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
+
+
+def _gather_function(dataset: Any) -> Callable[[list[int]], list[Tensor]] | None:
+    """How batches of a plain TensorDataset, or of a plain Subset of one, are made without making samples."""
+    method = getattr(type(dataset), "__getitem__", None)
+    if method is TensorDataset.__getitem__:
+        return functools.partial(_gather, dataset.tensors)
+    if method is Subset.__getitem__:
+        gather = _gather_function(dataset.dataset)
+        if gather is not None:
+            return lambda indices: gather([dataset.indices[k] for k in indices])
+    return None
 
 
 def _gather(tensors: tuple[Tensor, ...], indices: list[int]) -> list[Tensor]:
