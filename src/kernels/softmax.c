@@ -87,8 +87,6 @@ INLINE real FN(exp_row)(real *y, const real *x, int64_t n, real max)
     return vec_sum(s0 + s1);
 }
 
-INLINE real FN(log_of)(real x) { return vec_log(vec_splat(x))[0]; }
-
 /* As many elements as the row has left, up to LANES. */
 INLINE vec FN(load_some)(const real *p, int64_t left) { return left < LANES ? vec_load_n(p, left) : vec_load(p); }
 
@@ -105,6 +103,9 @@ INLINE void FN(scale_row)(real *y, const real *x, int64_t n, real factor)
     for (int64_t k = 0; k < n; k += LANES)
         FN(store_some)(y + k, n - k, FN(load_some)(x + k, n - k) * factor);
 }
+
+/* The logarithms of the first count numbers; a load of one number just stored would wait if it were a whole vector's. */
+INLINE vec FN(log_some)(const real *x, int64_t count) { return vec_log(count == 1 ? vec_splat(x[0]) : vec_load(x)); }
 
 /* sum(a * b), or sum(a) with b NULL. */
 INLINE real FN(row_dot)(const real *a, const real *b, int64_t n)
@@ -176,12 +177,23 @@ static void FN(softmax_backward)(fg_array *const *operands)
 static void FN(log_softmax)(fg_array *const *operands)
 {
     const int64_t rows = operands[1]->shape[0], n = operands[1]->shape[1];
+    const int64_t together = n <= 4 * LANES ? LANES : 1; /* short rows share one vec_log, long ones stay in the cache */
     const real *x = operands[1]->data;
     real *y = operands[0]->data;
-    for (int64_t row = 0; row < rows; row++, x += n, y += n) {
-        const real max = FN(row_max)(x, n), log_sum = FN(log_of)(FN(exp_row)(NULL, x, n, max));
-        for (int64_t k = 0; k < n; k += LANES)
-            FN(store_some)(y + k, n - k, FN(load_some)(x + k, n - k) - max - log_sum);
+    for (int64_t first = 0; first < rows; first += together, x += together * n, y += together * n) {
+        const int64_t count = rows - first < together ? rows - first : together;
+        real max[LANES], sum[LANES];
+        vec_store(sum, vec_splat(1));
+        for (int64_t row = 0; row < count; row++) {
+            max[row] = FN(row_max)(x + row * n, n);
+            sum[row] = FN(exp_row)(NULL, x + row * n, n, max[row]);
+        }
+        const vec log_sum = FN(log_some)(sum, count);
+        for (int64_t row = 0; row < count; row++)
+            for (int64_t k = row * n; k < (row + 1) * n; k += LANES) {
+                const int64_t left = (row + 1) * n - k;
+                FN(store_some)(y + k, left, FN(load_some)(x + k, left) - max[row] - log_sum[row]);
+            }
     }
 }
 
@@ -246,7 +258,7 @@ static void FN(cross_entropy)(fg_array *const *operands, const fg_params *params
                 sum[row] = FN(exp_row)(NULL, logits, classes, max[row]);
             }
         }
-        const vec log_sum = vec_log(vec_load(sum));
+        const vec log_sum = FN(log_some)(sum, count);
         for (int64_t row = 0; row < count; row++) {
             const int64_t t = target[row];
             real row_loss = 0;
