@@ -4,14 +4,10 @@
  * position by position: gather and index_get read the indexed array, the others write it or add to it. */
 #include <string.h>
 
+#include "array.h"
 #include "walk.h"
 
 typedef enum { READ, WRITE, ADD } transfer_mode;
-
-FG_INLINE int64_t item_size(int dtype)
-{
-    return dtype <= FG_UINT8 ? 1 : dtype == FG_INT32 || dtype == FG_FLOAT32 ? 4 : 8;
-}
 
 /* Integers are added as unsigned ones, whose overflow wraps; bools are or-ed. */
 FG_INLINE void transfer(char *indexed, char *dense, int dtype, transfer_mode mode)

@@ -4,6 +4,7 @@
  * are combined in several lanes; where neighbouring outputs do, whole rows are combined. Either way partial results of
  * equally many elements are combined pairwise, so the error of a sum grows with log n (Higham, "The accuracy of
  * floating point summation", SIAM J. Sci. Comput. 14, 1993). */
+#include "array.h"
 #include "simd.h"
 #include "walk.h"
 
@@ -11,10 +12,10 @@ typedef enum { SUM, SUM_OF_SQUARES, PROD, MAX, MIN } reduction;
 
 enum {
     BLOCK = 64 * VECTOR_BYTES, /* elements of a row that are combined lane by lane: 64 floats to a lane */
-    ROWS = 8,            /* rows that are combined in one pass */
-    COLUMN_BYTES = 2048, /* of columns side by side; all their partial results stay in the first-level cache */
-    LEVELS = 20,         /* of pairwise combination of columns: 8 million rows, then one after the other */
-    SIDE_BY_SIDE = 64,   /* columns whose running extreme or sum is kept at hand */
+    ROWS = 8,                  /* rows that are combined in one pass */
+    COLUMN_BYTES = 2048,       /* of columns side by side; all their partial results stay in the first-level cache */
+    LEVELS = 20,               /* of pairwise combination of columns: 8 million rows, then one after the other */
+    SIDE_BY_SIDE = 64,         /* columns whose running extreme or sum is kept at hand */
 };
 
 /* Reads n elements, step bytes apart, into an array of the type that they are reduced in. */
@@ -61,7 +62,6 @@ static gatherer *const gather_values[FG_DTYPE_COUNT] = {gather_uint8, gather_uin
                                                         gather_int64, gather_float32, gather_float64};
 static gatherer *const gather_nonzero[FG_DTYPE_COUNT] = {nonzero_uint8, nonzero_uint8, nonzero_int32,
                                                          nonzero_int64, nonzero_float32, nonzero_float64};
-static const int8_t item_size[FG_DTYPE_COUNT] = {1, 1, 4, 8, 4, 8};
 
 #define T int64_t
 #define U uint64_t
@@ -107,7 +107,7 @@ static void sort_axes(fg_axis *axes, int count)
 /* Returns 0 where there is no output. With flat_index the reduced axes stay in row-major order. */
 static int plan_reduction(reduce_plan *plan, const fg_array *out, const fg_array *x, int flat_index)
 {
-    const int64_t x_size = item_size[x->dtype], out_size = item_size[out->dtype];
+    const int64_t x_size = item_size(x->dtype), out_size = item_size(out->dtype);
     int kept = 0, reduced = 0, outputs = 1;
     plan->x = x->data;
     plan->out = out->data;

@@ -182,7 +182,7 @@ INLINE void N(reduce_columns)(const char *x, char *out, fg_axis columns, const r
             for (uint64_t bits = blocks++; depth > 1 && (bits & 1 || depth == LEVELS || !more); bits >>= 1, depth--)
                 N(combine_into)(partial[depth - 2], partial[depth - 1], width * together, op);
         } while (more);
-        const T *rest = (const T *)(x + run.length * run.step[0]);
+        const T *rest = apart ? (const T *)(x + run.length * run.step[0]) : NULL;
         for (int64_t rows = together / 2; rows > 0; rows /= 2) {
             N(combine_into)(partial[0], partial[0] + rows * width, rows * width, op);
             if (apart & rows) {

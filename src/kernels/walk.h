@@ -4,9 +4,7 @@
 
 #include "kernel.h"
 
-#ifndef FG_INLINE
 #define FG_INLINE static inline __attribute__((always_inline))
-#endif
 
 typedef struct fg_axis {
     int64_t length;
