@@ -80,7 +80,7 @@ BINARY_NUMBER(sub,                 ua - ub,                             a - b)
 BINARY(mul,               a & b,   ua * ub,                             a * b)
 BINARY_FLOAT(div,                                                       a / b)
 BINARY_NUMBER(add_scaled,          ua + factor * ub,                    a + factor * b)
-BINARY_NUMBER(floor_divide,        b == -1 ? -ua : a / b - (a % b != 0 && (a < 0) != (b < 0)),      FLOOR_DIVIDE(a, b))
+BINARY_NUMBER(floor_divide,        b == -1 ? (__typeof__(a))-ua : a / b - (a % b != 0 && (a < 0) != (b < 0)),      FLOOR_DIVIDE(a, b))
 BINARY_NUMBER(remainder,           b == -1 ? 0 : a % b + (a % b != 0 && (a < 0) != (b < 0) ? b : 0), REMAINDER(a, b))
 BINARY_NUMBER(fmod,                b == -1 ? 0 : a % b,                 fmod(a, b))
 BINARY(maximum,           a | b,   a > b ? a : b,                       MAXIMUM(a, b))
@@ -91,7 +91,7 @@ BINARY_EXACT(bitwise_xor, a ^ b)
 BINARY_NUMBER(pow,                 INTEGER_POWER(a, b),                POWER(a, b))
 
 /* Of gradients, a is dy and b is y. */
-BINARY_FLOAT(relu_backward,        b > 0 ? a : 0)
+BINARY_FLOAT(relu_backward,        b <= 0 ? 0 : a)
 BINARY_FLOAT(tanh_backward,        a * (1 - b * b))
 BINARY_FLOAT(sigmoid_backward,     a * (1 - b) * b)
 

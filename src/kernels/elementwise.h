@@ -3,7 +3,7 @@
 #ifndef FASTGRAD_ELEMENTWISE_H
 #define FASTGRAD_ELEMENTWISE_H
 
-#include "kernel.h"
+#include "array.h"
 #include "simd.h"
 
 #define MAX_OPERANDS 5
@@ -18,11 +18,6 @@ typedef void (*element_loop)(char *const *data, const int64_t *step, int64_t cou
 #else
 #define INDEPENDENT _Pragma("GCC ivdep")
 #endif
-
-static inline int64_t item_size(int dtype)
-{
-    return dtype <= FG_UINT8 ? 1 : dtype == FG_INT32 || dtype == FG_FLOAT32 ? 4 : 8;
-}
 
 /* Writes operand k's number to memory in its own dtype. */
 static inline void store_number(void *place, int dtype, const fg_params *params, int k)
@@ -59,6 +54,7 @@ static inline int is_transposed(const axis *other, const axis *inner, int operan
 static inline int ordered_axes(fg_array *const *operands, int operand_count, axis *axes)
 {
     int axis_count = 0, last = 0;
+    axes[0] = (axis){.length = 1};
     for (int d = 0; d < operands[0]->ndim; d++) {
         axis one = {.length = operands[0]->shape[d]};
         if (one.length == 1)

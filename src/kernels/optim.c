@@ -1,18 +1,10 @@
 /* The optimizers' steps, and what gradient clipping needs: one launch over all parameters. */
 #ifndef REAL_BITS
-#include "kernel.h"
+#include "array.h"
 #include "simd.h"
 
 #define BODY "optim.c"
 #include "each_real.h"
-
-static int64_t element_count(const fg_array *x)
-{
-    int64_t count = 1;
-    for (int d = 0; d < x->ndim; d++)
-        count *= x->shape[d];
-    return count;
-}
 
 /* Calls name_f32 or name_f64 for each group of `size` operands from the first-th on, with its number of elements. */
 #define FOR_EACH_GROUP(name, first, size, ...) \

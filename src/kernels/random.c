@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernel.h"
+#include "array.h"
 #include "simd.h"
 
 #define WORDS 624
@@ -72,14 +72,6 @@ static inline uint64_t random_64(fg_generator *generator)
 /* In [0, 1), with as many random bits as the type has mantissa bits. */
 static inline float next_uniform_f32(fg_generator *generator) { return (random_32(generator) & 0xffffff) * 0x1p-24f; }
 static inline double next_uniform_f64(fg_generator *generator) { return (random_64(generator) & 0x1fffffffffffff) * 0x1p-53; }
-
-static int64_t element_count(const fg_array *x)
-{
-    int64_t count = 1;
-    for (int d = 0; d < x->ndim; d++)
-        count *= x->shape[d];
-    return count;
-}
 
 /* Box-Muller, one number of the pair at a time; always in double. */
 static double scalar_normal(fg_generator *generator)

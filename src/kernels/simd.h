@@ -75,8 +75,6 @@ typedef uint64_t uvec_64 __attribute__((vector_size(VECTOR_BYTES)));
 #endif
 #else
 
-typedef PICK(uvec_32, uvec_64) FN(uvec);
-
 #define MANTISSA_BITS PICK(23, 52)
 #define EXPONENT_BIAS PICK(127, 1023)
 #define SIGN_BIT ((ireal)((ureal)1 << (REAL_BITS - 1)))
@@ -253,7 +251,7 @@ INLINE vec FN(polynomial)(vec x, const real *c, int count)
 #define POLYNOMIAL(x, ...) FN(polynomial)(x, (const real[]){__VA_ARGS__}, sizeof((real[]){__VA_ARGS__}) / sizeof(real))
 
 /* 2^n for the integer n, which is a normal number. */
-INLINE vec FN(power_of_two)(ivec n) { return (vec)((n + EXPONENT_BIAS) << MANTISSA_BITS); }
+INLINE vec FN(power_of_two)(uvec n) { return (vec)((n + EXPONENT_BIAS) << MANTISSA_BITS); }
 
 #define LOG2_E PICK(0x1.715476p0f, 0x1.71547652b82fep0)
 #define LN2_HI PICK(0x1.62ep-1f, 0x1.62e42fefa2p-1)  /* few bits, so that n * LN2_HI is exact */
@@ -277,7 +275,7 @@ INLINE vec FN(expm1_reduced)(vec x, vec *n)
 }
 
 /* The integer that the whole number n is. */
-INLINE ivec FN(to_integer)(vec n) { return (ivec)(n + ROUNDER) - (ivec)FN(vec_splat)(ROUNDER); }
+INLINE uvec FN(to_integer)(vec n) { return (uvec)(n + ROUNDER) - (uvec)FN(vec_splat)(ROUNDER); }
 
 INLINE vec FN(vec_exp)(vec x)
 {
@@ -288,7 +286,7 @@ INLINE vec FN(vec_exp)(vec x)
     return PICK(_mm512_scalef_ps, _mm512_scalef_pd)(y, n);
 #else
     /* In two steps, because 2^n itself overflows or is subnormal at the ends. */
-    ivec whole = FN(to_integer)(n), half = FN(to_integer)(n * (real)0.5);
+    uvec whole = FN(to_integer)(n), half = FN(to_integer)(n * (real)0.5);
     return y * FN(power_of_two)(half) * FN(power_of_two)(whole - half);
 #endif
 }
@@ -328,12 +326,12 @@ INLINE vec FN(vec_sigmoid)(vec x)
  * summed as fdlibm's e_log.c does. */
 INLINE vec FN(vec_log)(vec x)
 {
-    const ireal sqrt_half = PICK(0x3f3504f3, 0x3fe6a09e667f3bcd), two_to_mantissa = PICK(0x4b000000, 0x4330000000000000);
+    const ureal sqrt_half = PICK(0x3f3504f3, 0x3fe6a09e667f3bcd), two_to_mantissa = PICK(0x4b000000, 0x4330000000000000);
     ivec subnormal = (ivec)(x < PICK(FLT_MIN, DBL_MIN));
-    ivec bits = (ivec)FN(vec_select)(subnormal, x * PICK(0x1p23f, 0x1p52), x);
-    FN(uvec) biased = (FN(uvec))(bits - sqrt_half + ((ireal)EXPONENT_BIAS << MANTISSA_BITS)) >> MANTISSA_BITS;
-    vec f = (vec)(bits - (((ivec)biased - EXPONENT_BIAS) << MANTISSA_BITS)) - 1;
-    vec k = (vec)((ivec)biased | two_to_mantissa) - (PICK(0x1p23f, 0x1p52) + EXPONENT_BIAS);
+    uvec bits = (uvec)FN(vec_select)(subnormal, x * PICK(0x1p23f, 0x1p52), x);
+    uvec biased = (bits - sqrt_half + ((ureal)EXPONENT_BIAS << MANTISSA_BITS)) >> MANTISSA_BITS;
+    vec f = (vec)(bits - ((biased - EXPONENT_BIAS) << MANTISSA_BITS)) - 1;
+    vec k = (vec)(biased | two_to_mantissa) - (PICK(0x1p23f, 0x1p52) + EXPONENT_BIAS);
     k = k - (vec)((ivec)FN(vec_splat)(MANTISSA_BITS) & subnormal);
     vec s = f / (f + 2), z = s * s, half_square = f * f * (real)0.5;
 #if REAL_BITS == 32
@@ -395,9 +393,9 @@ INLINE vec FN(sin_turned)(vec x, int quarter_turns, real (*libm)(real))
     vec half = z * (real)0.5, one = 1 - half;
     vec sine = r + (r * z * s + rest * one);
     vec cosine = one + (((1 - one) - half) + (z * z * c - r * rest));
-    ivec quadrant = FN(to_integer)(n) + quarter_turns;
-    vec y = FN(vec_select)(-(quadrant & 1), cosine, sine);
-    y = (vec)((ivec)y ^ ((quadrant & 2) << (REAL_BITS - 2)));
+    uvec quadrant = FN(to_integer)(n) + (ureal)quarter_turns;
+    vec y = FN(vec_select)((ivec)-(quadrant & 1), cosine, sine);
+    y = (vec)((uvec)y ^ ((quadrant & 2) << (REAL_BITS - 2)));
     ivec large = ~(ivec)(FN(vec_abs)(x) < PICK(0x1p13f, 0x1p20));
     for (int k = 0; k < LANES; k++)
         if (large[k])

@@ -77,7 +77,9 @@ ADAM_FLAGS = list(itertools.product((0.0, 0.01), (False, True), (False, True), (
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("momentum", "dampening", "weight_decay", "nesterov", "maximize"), SGD_FLAGS)
-def test_sgd(dtype: Any, momentum: float, dampening: float, weight_decay: float, nesterov: bool, maximize: bool) -> None:
+def test_sgd(
+    dtype: Any, momentum: float, dampening: float, weight_decay: float, nesterov: bool, maximize: bool
+) -> None:
     rng = np.random.default_rng(0)
     ps = parameters(rng, dtype)
     expected = [p.astype(np.float64) for p in ps]
@@ -149,9 +151,7 @@ def test_norm_many(p: float) -> None:
 
 @pytest.mark.torch
 @pytest.mark.parametrize(("momentum", "dampening", "weight_decay", "nesterov", "maximize"), SGD_FLAGS)
-def test_sgd_is_torch(
-    momentum: float, dampening: float, weight_decay: float, nesterov: bool, maximize: bool
-) -> None:
+def test_sgd_is_torch(momentum: float, dampening: float, weight_decay: float, nesterov: bool, maximize: bool) -> None:
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     ps = parameters(rng, np.float64)

@@ -116,7 +116,9 @@ def test_matches_the_reference_in_mixed_calls(seed: int) -> None:
         truth = [reference.unit(np.float64) < 0.3 for _ in range(size)]
         np.testing.assert_array_equal(ours.draw("bernoulli", size, np.bool_, f=(0, 0, 0.3)), truth)
         exponential = np.array([-math.log1p(-reference.unit(np.float64)) / 1.7 for _ in range(size)])
-        np.testing.assert_allclose(ours.draw("exponential", size, dtype, f=(1.7,)), exponential.astype(dtype), rtol=1e-6)
+        np.testing.assert_allclose(
+            ours.draw("exponential", size, dtype, f=(1.7,)), exponential.astype(dtype), rtol=1e-6
+        )
         assert ours.draw("randperm", size, np.int64).tolist() == reference.permutation(size)
     for low, high in RANGES:
         assert ours.draw("random_integers", 20, np.int64, i=(low, high)).tolist() == reference.integers(20, low, high)
@@ -159,7 +161,7 @@ def test_moments() -> None:
 @pytest.mark.torch
 @pytest.mark.parametrize("seed", [*SEEDS, 2**63 - 1])
 def test_is_torch_in_mixed_calls(seed: int) -> None:
-    """Scalar Bernoulli numbers are left out: PyTorch with MKL on an Intel processor takes them from another generator."""
+    """Without scalar Bernoulli numbers, which PyTorch takes from MKL's generator on an Intel processor."""
     torch = pytest.importorskip("torch")
     generator = torch.Generator().manual_seed(seed)
     ours = Ours(seed)
