@@ -35,6 +35,9 @@ class _Plan:
         self.parts = parts
 
 
+_NO_PLAN = _Plan([], [], False, [])
+
+
 class Adam(Optimizer):
     """p <- p - lr m' / (sqrt(v') + eps), m and v the running means of g and g^2, m' = m / (1 - beta1^t), v' alike.
 
@@ -81,8 +84,8 @@ class Adam(Optimizer):
             params = group["params"]
             amsgrad = group["amsgrad"]
             idle = [p.grad is None for p in params]
-            plan = self._plans.get(id(params))
-            if plan is None or plan.params is not params or plan.idle != idle or plan.amsgrad != amsgrad:
+            plan = self._plans.get(id(params), _NO_PLAN)
+            if plan.params is not params or plan.idle != idle or plan.amsgrad != amsgrad:
                 plan = self._make_plan(params, idle, amsgrad)
             beta1, beta2 = group["betas"]
             for part in plan.parts:

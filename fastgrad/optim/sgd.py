@@ -20,7 +20,7 @@ class _Plan:
         self.complete = all(buffer is not None for buffer in buffers)
 
 
-_NO_MOMENTUM = _Plan([], [])
+_NO_PLAN = _Plan([], [])
 
 
 class SGD(Optimizer):
@@ -68,10 +68,10 @@ class SGD(Optimizer):
         for group in self.param_groups:
             params = group["params"]
             momentum = group["momentum"]
-            plan: _Plan | None = _NO_MOMENTUM
+            plan = _NO_PLAN
             if momentum:
-                plan = self._plans.get(id(params))
-                if plan is None or plan.params is not params or len(params) != len(plan.buffers):
+                plan = self._plans.get(id(params), _NO_PLAN)
+                if plan.params is not params or len(params) != len(plan.buffers):
                     plan = self._make_plan(params)
             sgd_step(
                 params, plan.buffers, group["lr"], momentum, group["dampening"], group["weight_decay"],

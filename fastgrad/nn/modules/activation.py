@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from fastgrad import _core
-from fastgrad._core import Tensor
+from fastgrad._core import Tensor, log_softmax, relu, sigmoid, softmax, tanh
 from fastgrad.nn import functional as F
 from fastgrad.nn.modules.module import Module
 
@@ -25,7 +24,7 @@ class ReLU(_InplaceActivation):
     """max(x, 0)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return _core.relu(input, self.inplace)
+        return relu(input, self.inplace)
 
 
 class SiLU(_InplaceActivation):
@@ -116,14 +115,14 @@ class Tanh(Module):
     """tanh(x)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return _core.tanh(input)
+        return tanh(input)
 
 
 class Sigmoid(Module):
     """1 / (1 + exp(-x))."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return _core.sigmoid(input)
+        return sigmoid(input)
 
 
 class _AlongAxis(Module):
@@ -143,10 +142,10 @@ class _AlongAxis(Module):
 class Softmax(_AlongAxis):
     """exp(x) / sum(exp(x)) along `dim`."""
 
-    function = staticmethod(_core.softmax)
+    function = staticmethod(softmax)
 
 
 class LogSoftmax(_AlongAxis):
     """log(softmax(x)) along `dim`."""
 
-    function = staticmethod(_core.log_softmax)
+    function = staticmethod(log_softmax)

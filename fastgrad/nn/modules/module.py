@@ -169,6 +169,7 @@ class _BackwardHooks:
             changed = hook(self.module, tuple(spread), self.grad_output)
             if changed is not None:
                 spread = list(_as_gradients(changed, len(spread), "full_backward_hook"))
+        self.grad_output = ()  # under create_graph it would close a cycle through the graph
         return tuple(spread[k] for k in self.input_positions)
 
 
@@ -218,17 +219,18 @@ class Module:
 
     # the call
 
-    def __call__(self, input: Any = _ABSENT, /, *args: Any, **kwargs: Any) -> Any:
-        if input is _ABSENT:
-            if self._call_hooks is None:
-                return self.forward(**kwargs)
-            return self._call_with_hooks((), kwargs)
-        if self._call_hooks is None:
-            # The explicit case saves a third of the cost of a call: no tuple is unpacked, no dict merged.
-            if not args and not kwargs:
+    def __call__(self, input: Any = _ABSENT, other: Any = _ABSENT, /, *args: Any, **kwargs: Any) -> Any:
+        # One or two arguments without keywords, the usual calls, are passed on as they are: to unpack a tuple and to
+        # merge a dict would double what a call costs.
+        if self._call_hooks is None and not args and not kwargs:
+            if other is not _ABSENT:
+                return self.forward(input, other)
+            if input is not _ABSENT:
                 return self.forward(input)
-            return self.forward(input, *args, **kwargs)
-        return self._call_with_hooks((input, *args), kwargs)
+        args = (*(argument for argument in (input, other) if argument is not _ABSENT), *args)
+        if self._call_hooks is None:
+            return self.forward(*args, **kwargs)
+        return self._call_with_hooks(args, kwargs)
 
     def forward(self, *input: Any) -> Any:
         """Compute the module's result; every subclass defines it."""
