@@ -1,5 +1,5 @@
-"""Helpers around training: `fastgrad.utils.data`."""
+"""Helpers around training: `fastgrad.utils.data`, and the hooks of modules."""
 
-from fastgrad.utils import data
+from fastgrad.utils import data, hooks
 
-__all__ = ["data"]
+__all__ = ["data", "hooks"]

@@ -6,7 +6,7 @@ import copy
 import gc
 import pickle
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, namedtuple
 from typing import Any
 
 import pytest
@@ -332,6 +332,34 @@ class TestCall:
         ((grad_input, grad_output),) = seen
         assert grad_input[0].tolist() == [10.0] and grad_input[1] is None
         assert grad_output[0].tolist() == [5.0] and grad_output[1:] == (None, None)
+
+    def test_backward_hooks_of_a_named_tuple(self) -> None:
+        Pair = namedtuple("Pair", "left right")
+
+        class Named(nn.Module):
+            def forward(self, x: Any) -> Any:
+                return Pair(x * 2, x * 3)
+
+        module, seen = Named(), []
+        module.register_full_backward_hook(lambda m, gi, go: seen.append([g.item() for g in go]))
+        x = fg.tensor(1.0, requires_grad=True)
+        out = module(x)
+        (out.left + 4 * out.right).backward()
+        assert isinstance(out, Pair) and seen == [[1.0, 4.0]] and x.grad.item() == 14.0
+
+    def test_backward_hooks_leave_no_cycle(self) -> None:
+        gc.disable()
+        try:
+            module = Affine()
+            module.register_full_backward_hook(lambda m, gi, go: None)
+            x = fg.ones(2, requires_grad=True)
+            (dx,) = fg.autograd.grad((module(x) * x).sum(), x, create_graph=True)
+            dx.sum().backward()
+            watch = weakref.ref(module)
+            del module, dx
+            assert watch() is None
+        finally:
+            gc.enable()
 
     def test_a_wrong_number_of_gradients(self) -> None:
         module = Affine()

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastgrad.autograd import Function, Variable, gradcheck
 
 import fastgrad as torch
 from fastgrad import nn, optim
+from fastgrad.autograd import Function, Variable, gradcheck
 
 
 class InstanceReLU(Function):

@@ -9,15 +9,14 @@ touches `__dict__`: in CPython 3.11 an instance that was asked for it once reads
 from __future__ import annotations
 
 import contextlib
-import itertools
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple, TypeVar
 
 from fastgrad import _core
-from fastgrad._core import Function, Tensor, no_grad
+from fastgrad._core import Tensor, no_grad
 from fastgrad.nn.parameter import Buffer, Parameter
+from fastgrad.utils.hooks import BackwardHooks, RemovableHandle
 
 Self = TypeVar("Self", bound="Module")
 _ABSENT = object()
@@ -58,27 +57,6 @@ class _Members(MutableMapping):
         return repr(dict(self))
 
 
-class RemovableHandle:
-    """Takes a hook away again: `handle.remove()`, or at the end of a `with` block."""
-
-    _numbers = itertools.count()
-
-    def __init__(self, hooks: OrderedDict) -> None:
-        self.id = next(self._numbers)
-        self.hooks = weakref.ref(hooks)
-
-    def remove(self) -> None:
-        hooks = self.hooks()
-        if hooks is not None:
-            hooks.pop(self.id, None)
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.remove()
-
-
 class _IncompatibleKeys(NamedTuple):
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -87,97 +65,6 @@ class _IncompatibleKeys(NamedTuple):
         if not self.missing_keys and not self.unexpected_keys:
             return "<All keys matched successfully>"
         return f"_IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
-
-
-class _GradientTap(Function):
-    """The identity on tensors, whose backward pass hands the gradients to a callback and returns what it returns."""
-
-    @staticmethod
-    def forward(ctx: Any, callback: Callable, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.callback = callback
-        ctx.set_materialize_grads(False)
-        return tuple(tensor.view_as(tensor) for tensor in tensors)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple:
-        return None, *ctx.callback(grads)
-
-
-class _BackwardHooks:
-    """One call of a module that has full backward hooks: taps on its tensor inputs and outputs."""
-
-    def __init__(self, module: Module) -> None:
-        hooks = module._call_hooks or {}
-        self.module = module
-        self.pre_hooks = list(hooks.get("backward_pre", {}).values())
-        self.hooks = list(hooks.get("backward", {}).values())
-        self.input_positions: list[int] = []
-        self.input_count = 0
-        self.grad_output: tuple = ()
-
-    def tap(self, values: tuple, callback: Callable) -> tuple[tuple, list[int]]:
-        positions = [
-            k for k, value in enumerate(values)
-            if isinstance(value, Tensor) and value.requires_grad
-        ]  # fmt: skip
-        if not positions or not _core.is_grad_enabled():
-            return values, []
-        tapped = _GradientTap.apply(callback, *(values[k] for k in positions))
-        changed = list(values)
-        for k, tensor in zip(positions, tapped if isinstance(tapped, tuple) else (tapped,), strict=True):
-            changed[k] = tensor
-        return tuple(changed), positions
-
-    def tap_input(self, args: tuple) -> tuple:
-        self.input_count = len(args)
-        args, self.input_positions = self.tap(args, self.on_grad_input)
-        return args
-
-    def tap_output(self, result: Any) -> Any:
-        single = isinstance(result, Tensor)
-        values = (result,) if single else tuple(result) if isinstance(result, (tuple, list)) else None
-        if values is None:
-            return result
-        self.output_count = len(values)
-        values, self.output_positions = self.tap(values, self.on_grad_output)
-        return values[0] if single else type(result)(values) if type(result) in (tuple, list) else result
-
-    def on_grad_output(self, grads: tuple) -> tuple:
-        spread: list = [None] * self.output_count
-        for k, grad in zip(self.output_positions, grads, strict=True):
-            spread[k] = grad
-        for hook in self.pre_hooks:
-            changed = hook(self.module, tuple(spread))
-            if changed is not None:
-                spread = list(_as_gradients(changed, len(spread), "full_backward_pre_hook"))
-        self.grad_output = tuple(spread)
-        if not self.input_positions:
-            for hook in self.hooks:
-                changed = hook(self.module, (None,) * self.input_count, self.grad_output)
-                if changed is not None and not all(grad is None for grad in changed):
-                    raise RuntimeError(
-                        "[full_backward_hook] the hook must return None or (None, ...) for a module whose inputs need "
-                        f"no gradient; got {type(changed).__name__}"
-                    )
-        return tuple(spread[k] for k in self.output_positions)
-
-    def on_grad_input(self, grads: tuple) -> tuple:
-        spread: list = [None] * self.input_count
-        for k, grad in zip(self.input_positions, grads, strict=True):
-            spread[k] = grad
-        for hook in self.hooks:
-            changed = hook(self.module, tuple(spread), self.grad_output)
-            if changed is not None:
-                spread = list(_as_gradients(changed, len(spread), "full_backward_hook"))
-        self.grad_output = ()  # under create_graph it would close a cycle through the graph
-        return tuple(spread[k] for k in self.input_positions)
-
-
-def _as_gradients(returned: Any, count: int, kind: str) -> tuple:
-    gradients = returned if isinstance(returned, tuple) else (returned,)
-    if len(gradients) != count:
-        raise RuntimeError(f"[{kind}] the hook must return {count} gradients; got {len(gradients)}")
-    return gradients
 
 
 class Module:
@@ -254,8 +141,10 @@ class Module:
                     changed = hook(self, args)
                     if changed is not None:
                         args = changed if isinstance(changed, tuple) else (changed,)
-            backward = _BackwardHooks(self) if hooks.get("backward") or hooks.get("backward_pre") else None
-            if backward is not None:
+            backward = None
+            if hooks.get("backward") or hooks.get("backward_pre"):
+                kinds = (list(hooks.get(kind, {}).values()) for kind in ("backward_pre", "backward"))
+                backward = BackwardHooks(self, *kinds)
                 args = backward.tap_input(args)
             result = self.forward(*args, **kwargs)
             for number, (hook, with_kwargs, _) in tuple(pending.items()):
