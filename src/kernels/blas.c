@@ -2,7 +2,6 @@
 #include "kernel.h"
 
 #include <dlfcn.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,18 +9,17 @@ fg_blas fg_blas_found;
 
 enum { ROW_MAJOR = 101, NO_TRANSPOSE = 111, TRANSPOSE = 112 }; /* CBLAS */
 
-#define GEMM(real, integer)                                                                                            \
-    void (*)(int, int, int, integer, integer, integer, real, const real *, integer, const real *, integer, real, real *, \
-             integer)
-
 static void *sgemm_symbol, *dgemm_symbol;
 
-#define WRAP(name, symbol, real, integer)                                                                              \
-    static void name(int transpose_a, int transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,     \
-                     int64_t lda, const real *b, int64_t ldb, real beta, real *c, int64_t ldc) {                       \
-        ((GEMM(real, integer))symbol)(ROW_MAJOR, transpose_a ? TRANSPOSE : NO_TRANSPOSE,                               \
-                                      transpose_b ? TRANSPOSE : NO_TRANSPOSE, (integer)m, (integer)n, (integer)k,      \
-                                      alpha, a, (integer)lda, b, (integer)ldb, beta, c, (integer)ldc);                 \
+#define WRAP(name, symbol, real, integer)                                                                             \
+    static void name(int transpose_a, int transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,    \
+                     int64_t lda, const real *b, int64_t ldb, real beta, real *c, int64_t ldc)                        \
+    {                                                                                                                 \
+        typedef void cblas_gemm(int, int, int, integer, integer, integer, real, const real *, integer, const real *,  \
+                                integer, real, real *, integer);                                                      \
+        ((cblas_gemm *)symbol)(ROW_MAJOR, transpose_a ? TRANSPOSE : NO_TRANSPOSE,                                     \
+                               transpose_b ? TRANSPOSE : NO_TRANSPOSE, (integer)m, (integer)n, (integer)k, alpha, a,  \
+                               (integer)lda, b, (integer)ldb, beta, c, (integer)ldc);                                 \
     }
 WRAP(sgemm_lp64, sgemm_symbol, float, int32_t)
 WRAP(dgemm_lp64, dgemm_symbol, double, int32_t)
@@ -70,7 +68,8 @@ static int take(void *library, const char *path)
         return 0;
     for (size_t k = 0; k < sizeof spellings / sizeof *spellings; k++) {
         const char *prefix = spellings[k].prefix, *suffix = spellings[k].suffix;
-        void *sgemm = find(library, prefix, "cblas_sgemm", suffix), *dgemm = find(library, prefix, "cblas_dgemm", suffix);
+        void *sgemm = find(library, prefix, "cblas_sgemm", suffix);
+        void *dgemm = find(library, prefix, "cblas_dgemm", suffix);
         if (!sgemm || !dgemm)
             continue;
         void *config_symbol = find(library, prefix, "openblas_get_config", suffix);

@@ -42,8 +42,8 @@
 /* Up to here packing the right operand costs more than it gains. */
 #define FEW_ROWS 3
 
-/* From this many multiplications on the BLAS is at least as fast, measured against OpenBLAS 0.3.31 on one thread;
- * where it has more threads, from the second number on. */
+/* From this many multiplications on the BLAS is at least as fast: measured against OpenBLAS 0.3.31 on one thread of a
+ * Zen 4; with more threads the BLAS gains earlier, and the baseline's narrow vectors lose earlier. */
 #if VECTOR_BYTES > 16
 #define BLAS_PAYS 0x1p27
 #define BLAS_PAYS_THREADED 0x1p24
@@ -135,8 +135,8 @@ INLINE void FN(compute_tile)(const int rows, const int vectors, const FN(tile) *
     int64_t left = t->inner;
 #define STEP(p)                                                                                                       \
     do {                                                                                                              \
-        vec column[TILE_VECTORS];                                                                                       \
-        UNROLL for (int v = 0; v < vectors; v++) column[v] = vec_load(b + v * LANES);                                     \
+        vec column[TILE_VECTORS];                                                                                     \
+        UNROLL for (int v = 0; v < vectors; v++) column[v] = vec_load(b + v * LANES);                                 \
         UNROLL for (int r = 0; r < rows; r++)                                                                         \
         {                                                                                                             \
             real x = a[r * a_row];                                                                                    \
@@ -171,14 +171,13 @@ INLINE void FN(compute_tile)(const int rows, const int vectors, const FN(tile) *
                 vec_store(spilled + (r * vectors + v) * LANES, sum[0][r][v]);
         }
         FN(store_edge)(rows, vectors * LANES, spilled, t);
-    } else if (t->mode == FG_RELU) {
-        FN(store_whole)(rows, vectors, sum[0], t, FG_RELU);
-    } else if (t->mode == FG_RELU_GRADIENT) {
-        FN(store_whole)(rows, vectors, sum[0], t, FG_RELU_GRADIENT);
-    } else if (t->mode == FG_TANH_GRADIENT) {
-        FN(store_whole)(rows, vectors, sum[0], t, FG_TANH_GRADIENT);
-    } else {
-        FN(store_whole)(rows, vectors, sum[0], t, FG_PLAIN);
+        return;
+    }
+    switch (t->mode) {
+    case FG_RELU: FN(store_whole)(rows, vectors, sum[0], t, FG_RELU); break;
+    case FG_RELU_GRADIENT: FN(store_whole)(rows, vectors, sum[0], t, FG_RELU_GRADIENT); break;
+    case FG_TANH_GRADIENT: FN(store_whole)(rows, vectors, sum[0], t, FG_TANH_GRADIENT); break;
+    default: FN(store_whole)(rows, vectors, sum[0], t, FG_PLAIN);
     }
 }
 
@@ -187,14 +186,16 @@ INLINE void FN(compute_tile)(const int rows, const int vectors, const FN(tile) *
 #define TILE_NAME(rows, vectors) FN(tile_##rows##_##vectors),
 TILES(TILE, 1)
 TILES(TILE, 2)
-static void (*const FN(tiles)[TILE_VECTORS][TILE_ROWS])(const FN(tile) *) = {{TILES(TILE_NAME, 1)},
-                                                                                  {TILES(TILE_NAME, 2)}};
+static void (*const FN(tiles)[TILE_VECTORS][TILE_ROWS])(const FN(tile) *) = {
+    {TILES(TILE_NAME, 1)},
+    {TILES(TILE_NAME, 2)},
+};
 #undef TILE
 #undef TILE_NAME
 
 /* Rows are split evenly, so that no tile is left with a row or two that would wait for its own sums. */
 static void FN(multiply_panel)(int64_t m, int columns, int64_t k, const real *a, int64_t a_row, int64_t a_step,
-                                  const real *b, int64_t b_step, int64_t first_column, const fg_finish *finish)
+                               const real *b, int64_t b_step, int64_t first_column, const fg_finish *finish)
 {
     FN(tile) t = {
         .inner = k, .a = a, .a_row = a_row, .a_step = a_step, .b = b, .b_step = b_step, .columns = columns,
@@ -259,7 +260,8 @@ INLINE vec FN(sum_each)(vec square[LANES])
     for (int half = LANES / 2; half > 0; half /= 2) {
         UNROLL
         for (int k = 0; k < half; k++)
-            square[k] = FN(interleave_low)(square[k], square[k + half]) + FN(interleave_high)(square[k], square[k + half]);
+            square[k] = FN(interleave_low)(square[k], square[k + half]) +
+                        FN(interleave_high)(square[k], square[k + half]);
     }
     return square[0];
 }
@@ -298,45 +300,41 @@ static void FN(pack_panel)(int columns, int64_t k, const real *b, int64_t b_row,
     }
 }
 
-/* (m,k) @ (k,n) where both rows of a and columns of b are contiguous: vectors run along the inner axis, and nothing is
- * packed. */
+/* Lane by lane, the products of x with `rows` rows of w, summed along both; the lanes are left to be summed. */
+INLINE void FN(dots)(const int rows, int64_t k, const real *x, const real *w, int64_t w_row, vec *sum)
+{
+    UNROLL
+    for (int r = 0; r < rows; r++)
+        sum[r] = (vec){0};
+    for (; k >= LANES; k -= LANES, x += LANES, w += LANES) {
+        const vec part = vec_load(x);
+        UNROLL
+        for (int r = 0; r < rows; r++)
+            sum[r] += part * vec_load(w + r * w_row);
+    }
+    if (k > 0) {
+        const vec part = vec_load_n(x, k);
+        UNROLL
+        for (int r = 0; r < rows; r++)
+            sum[r] += part * vec_load_n(w + r * w_row, k);
+    }
+}
+
+/* (m,k) @ (k,n) with contiguous rows of a and columns of b: vectors run along the inner axis, nothing is packed. */
 static void FN(multiply_dots)(int64_t m, int64_t n, int64_t k, fg_matrix a, fg_matrix b, const fg_finish *finish)
 {
-    FN(tile) t = {.add = finish->add, .alpha = (real)finish->alpha, .beta = (real)finish->beta, .mode = finish->mode,
-                  .y = finish->y, .out_row = finish->out_row, .add_row = finish->add_row, .y_row = finish->y_row};
+    FN(tile) t = {.alpha = (real)finish->alpha, .beta = (real)finish->beta, .mode = finish->mode};
     for (int64_t j = 0; j < n; j += LANES) {
-        int count = n - j < LANES ? (int)(n - j) : LANES;
-        t.columns = count;
+        const real *w = (const real *)b.data + j * b.column;
+        t.columns = n - j < LANES ? (int)(n - j) : LANES;
         for (int64_t i = 0; i < m; i++) {
-            const real *x = (const real *)a.data + i * a.row, *w = (const real *)b.data + j * b.column;
-            vec sum[LANES];
-            UNROLL
-            for (int l = 0; l < LANES; l++)
-                sum[l] = (vec){0};
-            int64_t done = 0;
-            if (count == LANES) {
-                for (; done + LANES <= k; done += LANES) {
-                    vec v = vec_load(x + done);
-                    UNROLL
-                    for (int l = 0; l < LANES; l++)
-                        sum[l] += v * vec_load(w + l * b.column + done);
-                }
-                if (done < k) {
-                    vec v = vec_load_n(x + done, k - done);
-                    UNROLL
-                    for (int l = 0; l < LANES; l++)
-                        sum[l] += v * vec_load_n(w + l * b.column + done, k - done);
-                }
-            } else {
-                for (int l = 0; l < count; l++) {
-                    vec one = {0};
-                    for (done = 0; done + LANES <= k; done += LANES)
-                        one += vec_load(x + done) * vec_load(w + l * b.column + done);
-                    if (done < k)
-                        one += vec_load_n(x + done, k - done) * vec_load_n(w + l * b.column + done, k - done);
-                    sum[l] = one;
-                }
-            }
+            const real *x = (const real *)a.data + i * a.row;
+            vec sum[LANES] = {{0}};
+            if (t.columns == LANES)
+                FN(dots)(LANES, k, x, w, b.column, sum);
+            else
+                for (int l = 0; l < t.columns; l++)
+                    FN(dots)(1, k, x, w + l * b.column, b.column, sum + l);
             real sums[LANES];
             vec_store(sums, FN(sum_each)(sum));
             t.out = (real *)finish->out + i * finish->out_row + j;
@@ -356,12 +354,13 @@ void FG_NAME(FN(pack))(int64_t n, int64_t k, fg_matrix b, void *packed_)
     }
 }
 
-void FG_NAME(FN(multiply_packed))(int64_t m, int64_t n, int64_t k, fg_matrix a, const void *packed, const fg_finish *finish)
+void FG_NAME(FN(multiply_packed))(int64_t m, int64_t n, int64_t k, fg_matrix a, const void *packed,
+                                  const fg_finish *finish)
 {
     for (int64_t j = 0; j < n; j += PANEL) {
         int columns = n - j < PANEL ? (int)(n - j) : PANEL;
         FN(multiply_panel)(m, columns, k, a.data, a.row, a.column, (const real *)packed + j * k,
-                              columns > LANES ? PANEL : LANES, j, finish);
+                           columns > LANES ? PANEL : LANES, j, finish);
     }
 }
 
@@ -415,6 +414,7 @@ void FG_NAME(FN(column_sums))(int64_t m, int64_t n, const void *x_, int accumula
             out[c] += x[c];
 }
 
+/* The leading dimension, which a BLAS wants to cover the other axis even where there is one row. */
 static int64_t FN(leading)(fg_matrix x, int64_t rows, int64_t columns)
 {
     return x.column == 1 ? (x.row > columns ? x.row : columns) : (x.column > rows ? x.column : rows);
@@ -423,19 +423,20 @@ static int64_t FN(leading)(fg_matrix x, int64_t rows, int64_t columns)
 /* Returns 0 where the BLAS is not there or not worth the call. */
 static int FN(multiply_blas)(int64_t m, int64_t n, int64_t k, fg_matrix a, fg_matrix b, const fg_finish *finish)
 {
-    if ((double)m * (double)n * (double)k < BLAS_PAYS_THREADED || finish->mode != FG_PLAIN || !fg_blas_found.PICK(sgemm, dgemm))
+    const double multiplications = (double)m * (double)n * (double)k;
+    if (multiplications < BLAS_PAYS_THREADED || finish->mode != FG_PLAIN || !fg_blas_found.PICK(sgemm, dgemm))
         return 0;
     const int threads = fg_blas_found.get_num_threads ? fg_blas_found.get_num_threads() : 1;
     const int64_t lda = FN(leading)(a, m, k), ldb = FN(leading)(b, k, n), largest = fg_blas_found.largest;
-    if ((threads == 1 && (double)m * (double)n * (double)k < BLAS_PAYS) || m > largest || n > largest || k > largest ||
+    if ((threads == 1 && multiplications < BLAS_PAYS) || m > largest || n > largest || k > largest ||
         lda > largest || ldb > largest || finish->out_row > largest)
         return 0;
     if (finish->add && finish->add != finish->out)
         for (int64_t r = 0; r < m; r++)
             memcpy((real *)finish->out + r * finish->out_row, (const real *)finish->add + r * finish->add_row,
                    (size_t)n * sizeof(real));
-    fg_blas_found.PICK(sgemm, dgemm)(a.column != 1, b.column != 1, m, n, k, (real)finish->alpha, a.data, lda, b.data, ldb,
-                                     finish->add ? (real)finish->beta : 0, finish->out, finish->out_row);
+    fg_blas_found.PICK(sgemm, dgemm)(a.column != 1, b.column != 1, m, n, k, (real)finish->alpha, a.data, lda, b.data,
+                                     ldb, finish->add ? (real)finish->beta : 0, finish->out, finish->out_row);
     return 1;
 }
 

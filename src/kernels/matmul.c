@@ -59,7 +59,8 @@ static void FN(linear)(const fg_array *y, const fg_array *x, const fg_array *w, 
 {
     const int64_t batch = x->shape[0], inputs = x->shape[1], outputs = w->shape[0];
     const fg_finish finish = {.out = y->data, .out_row = outputs, .add = b->data, .alpha = 1, .beta = 1};
-    FG_NAME(FN(gemm))(batch, outputs, inputs, (fg_matrix){x->data, inputs, 1}, (fg_matrix){w->data, 1, inputs}, &finish);
+    FG_NAME(FN(gemm))(batch, outputs, inputs, (fg_matrix){x->data, inputs, 1}, (fg_matrix){w->data, 1, inputs},
+                      &finish);
 }
 
 static void FN(linear_backward)(const fg_array *dx, const fg_array *dw, const fg_array *db, const fg_array *dy,
@@ -69,13 +70,15 @@ static void FN(linear_backward)(const fg_array *dx, const fg_array *dw, const fg
     if (dx->data) {
         const int64_t inputs = w->shape[1];
         const fg_finish finish = {.out = dx->data, .out_row = inputs, .alpha = 1};
-        FG_NAME(FN(gemm))(batch, inputs, outputs, (fg_matrix){dy->data, outputs, 1}, (fg_matrix){w->data, inputs, 1}, &finish);
+        FG_NAME(FN(gemm))(batch, inputs, outputs, (fg_matrix){dy->data, outputs, 1}, (fg_matrix){w->data, inputs, 1},
+                          &finish);
     }
     if (dw->data) {
         const int64_t inputs = x->shape[1];
         const fg_finish finish = {.out = dw->data, .out_row = inputs, .add = accumulate ? dw->data : NULL,
                                   .add_row = inputs, .alpha = 1, .beta = 1};
-        FG_NAME(FN(gemm))(outputs, inputs, batch, (fg_matrix){dy->data, 1, outputs}, (fg_matrix){x->data, inputs, 1}, &finish);
+        FG_NAME(FN(gemm))(outputs, inputs, batch, (fg_matrix){dy->data, 1, outputs}, (fg_matrix){x->data, inputs, 1},
+                          &finish);
     }
     if (db->data)
         FG_NAME(FN(column_sums))(batch, outputs, dy->data, accumulate, db->data);

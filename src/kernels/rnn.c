@@ -1,7 +1,7 @@
 /* The unrolled recurrent layer h_t = f(x_t @ w_ih.T + b_ih + h_(t-1) @ w_hh.T + b_hh), f relu or tanh.
  *
- * All T*B rows of x meet w_ih in one product, which is written straight to y. Only h_(t-1) @ w_hh.T is left for the time
- * loop: w_hh is packed once a sequence, and a step adds what y holds and applies f while the product is in registers.
+ * All T*B rows of x meet w_ih in one product, which is written straight to y. Only h_(t-1) @ w_hh.T is left for the
+ * time loop: w_hh is packed once a sequence, and a step adds what y holds and applies f to the product in registers.
  * Backward, dz_t = (dy_t + dz_(t+1) @ w_hh) * f'(y_t) is the only loop; the gradients of x and of the weights are
  * products over all T*B rows again.
  */
@@ -58,7 +58,8 @@ static void FN(rnn)(fg_array *const *operands, const fg_params *params)
         bias = workspace;
     }
     const fg_finish projection = {.out = y_tbh, .out_row = hidden, .add = bias, .alpha = 1, .beta = 1};
-    FG_NAME(FN(gemm))(steps * batch, hidden, inputs, (fg_matrix){x_tbi, inputs, 1}, (fg_matrix){w_hi, 1, inputs}, &projection);
+    FG_NAME(FN(gemm))(steps * batch, hidden, inputs, (fg_matrix){x_tbi, inputs, 1}, (fg_matrix){w_hi, 1, inputs},
+                      &projection);
 
     real *packed = steps > 1 && steps * batch >= PACKING_PAYS ? workspace + fg_packed_size(hidden) : NULL;
     if (packed)
@@ -122,7 +123,8 @@ static void FN(rnn_backward)(fg_array *const *operands, const fg_params *params)
         FG_NAME(FN(gemm))(hidden, hidden, earlier, (fg_matrix){dz, 1, hidden}, (fg_matrix){h, hidden, 1}, &sum);
         if (h_0 && steps > 0) {
             sum.add = dw_hh;
-            FG_NAME(FN(gemm))(hidden, hidden, batch, (fg_matrix){dz_later, 1, hidden}, (fg_matrix){h_0, hidden, 1}, &sum);
+            FG_NAME(FN(gemm))(hidden, hidden, batch, (fg_matrix){dz_later, 1, hidden}, (fg_matrix){h_0, hidden, 1},
+                              &sum);
         }
     }
     if (db_ih)
