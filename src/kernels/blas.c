@@ -64,8 +64,6 @@ static void describe(const char *path, const char *config, int wide)
 
 static int take(void *library, const char *path)
 {
-    if (!library)
-        return 0;
     for (size_t k = 0; k < sizeof spellings / sizeof *spellings; k++) {
         const char *prefix = spellings[k].prefix, *suffix = spellings[k].suffix;
         void *sgemm = find(library, prefix, "cblas_sgemm", suffix);
@@ -108,9 +106,13 @@ static const char *const usual_names[] = {"libcblas.so.3",   "libopenblas.so.0",
 
 static int try_all(const char *const *paths, int count, int mode)
 {
-    for (int k = 0; k < count; k++)
-        if (take(dlopen(paths[k], mode | RTLD_NOW | RTLD_LOCAL), paths[k]))
+    for (int k = 0; k < count; k++) {
+        void *library = dlopen(paths[k], mode | RTLD_NOW | RTLD_LOCAL);
+        if (library && take(library, paths[k]))
             return 1;
+        if (library)
+            dlclose(library);
+    }
     return 0;
 }
 
@@ -123,7 +125,7 @@ int fg_load_blas(const char *path, const char *const *candidates, int candidate_
         try_all(candidates, candidate_count, 0))
         return 1;
 #ifdef __APPLE__
-    return take(dlopen(ACCELERATE, RTLD_NOW | RTLD_LOCAL), ACCELERATE);
+    return try_all((const char *const[]){ACCELERATE}, 1, 0);
 #else
     return 0;
 #endif
