@@ -26,8 +26,12 @@ static inline uint64_t integer_power(uint64_t a, uint64_t n)
     ({ __typeof__(a) r_ = fmod(a, b), q_ = (a - r_) / b - (r_ != 0 && (r_ < 0) != (b < 0)), f_ = floor(q_); \
        b == 0 ? a / b : q_ == 0 ? copysign(0, a / b) : q_ - f_ > (__typeof__(a))0.5 ? f_ + 1 : f_; })
 
+/* pow(a, 1/2), which differs from sqrt(a) at -0 and -inf. */
+#define SQUARE_ROOT_POWER(a) (a == -(__typeof__(a))INFINITY ? -a : sqrt(a) + 0)
+
 /* The usual exponents without the C library's slow function; the compiler takes a number's test out of the loop. */
-#define POWER(a, b) (b == 2 ? a * a : b == -1 ? 1 / a : b == 3 ? a * a * a : b == (__typeof__(a))0.5 && a > 0 ? sqrt(a) : pow(a, b))
+#define POWER(a, b) \
+    (b == 2 ? a * a : b == -1 ? 1 / a : b == (__typeof__(a))0.5 ? SQUARE_ROOT_POWER(a) : b == 3 ? a * a * a : pow(a, b))
 
 #define INTEGER_POWER(a, b) \
     (b >= 0 ? integer_power((uint64_t)a, (uint64_t)b) : a == 1 ? 1 : a == -1 ? (uint64_t)(1 - 2 * (b & 1)) : 0)

@@ -173,7 +173,7 @@ static inline __attribute__((always_inline)) void for_each_element(fg_array *con
 
 #define BINARY_ROW(A, U, formula, out_step, a_step, b_step) \
     for (int64_t k = 0; k < count; k++) { \
-        const A a = a_data[k * (a_step)], b = b_data[k * (b_step)]; \
+        const A a = (a_step) ? a_data[k * (a_step)] : first_a, b = (b_step) ? b_data[k * (b_step)] : first_b; \
         const U ua = (U)a, ub = (U)b; \
         (void)ua, (void)ub; \
         out_data[k * (out_step)] = (formula); \
@@ -185,6 +185,7 @@ static inline __attribute__((always_inline)) void for_each_element(fg_array *con
     { \
         R *out_data = (R *)data[0]; \
         const A *a_data = (const A *)data[1], *b_data = (const A *)data[2]; \
+        const A first_a = *a_data, first_b = *b_data; /* so that tests of a number can leave the loop */ \
         const U factor = (A)0.5 ? (U)params->f[3] : (U)params->i[3]; \
         (void)factor; \
         if (step[0] == 1 && step[1] == 1 && step[2] == 1) \

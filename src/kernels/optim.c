@@ -69,23 +69,22 @@ static void FN(sgd)(fg_array *const *group, int64_t count, const fg_params *para
 }
 
 /* torch.optim.Adam, and AdamW where the weight decay is decoupled. */
-static void FN(adam)(fg_array *const *group, int64_t count, const fg_params *params)
+INLINE void FN(adam_loop)(fg_array *const *group, int64_t count, const fg_params *params, int amsgrad)
 {
     real *restrict p = group[0]->data, *restrict m = group[2]->data, *restrict v = group[3]->data;
     real *restrict v_max = group[4]->data;
     const real *restrict gradient = group[1]->data;
     const double lr = params->f[0];
-    const real beta2 = (real)params->f[2], eps = (real)params->f[3], weight_decay = (real)params->f[4];
+    const real beta2 = (real)params->f[2], eps = (real)params->f[3];
     const real towards_g = (real)(1 - params->f[1]), towards_square = (real)(1 - params->f[2]);
     const real step_size = (real)(lr / params->f[5]), correction = (real)sqrt(params->f[6]);
-    const real shrink = (real)(1 - lr * params->f[4]);
-    const int decoupled = params->i[0] != 0, amsgrad = params->i[1] != 0, maximize = params->i[2] != 0;
+    const int decoupled = params->i[0] != 0, maximize = params->i[2] != 0;
+    const real weight_decay = decoupled ? 0 : (real)params->f[4];
+    const real shrink = decoupled ? (real)(1 - lr * params->f[4]) : 1;
     for (int64_t k = 0; k < count; k++) {
-        real g = maximize ? -gradient[k] : gradient[k], w = p[k];
-        if (weight_decay != 0 && decoupled)
-            w *= shrink;
-        if (weight_decay != 0 && !decoupled)
-            g += weight_decay * w;
+        const real w = p[k] * shrink;
+        real g = maximize ? -gradient[k] : gradient[k];
+        g = weight_decay != 0 ? g + weight_decay * w : g;
         m[k] += towards_g * (g - m[k]);
         v[k] = beta2 * v[k] + towards_square * g * g;
         real square = v[k];
@@ -93,6 +92,15 @@ static void FN(adam)(fg_array *const *group, int64_t count, const fg_params *par
             square = v_max[k] = v_max[k] > square || v_max[k] != v_max[k] ? v_max[k] : square;
         p[k] = w - step_size * m[k] / (PICK(sqrtf, sqrt)(square) / correction + eps);
     }
+}
+
+/* A loop for each of the two, because one with a conditional store is not vectorised. */
+static void FN(adam)(fg_array *const *group, int64_t count, const fg_params *params)
+{
+    if (params->i[1])
+        FN(adam_loop)(group, count, params, 1);
+    else
+        FN(adam_loop)(group, count, params, 0);
 }
 
 /* Adds |x|^p of all elements to the total, or takes their largest magnitude into it. */

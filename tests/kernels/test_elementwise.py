@@ -101,7 +101,7 @@ KERNELS = {
     "bitwise_and": Kernel(np.bitwise_and, EXACT, 2),
     "bitwise_or": Kernel(np.bitwise_or, EXACT, 2),
     "bitwise_xor": Kernel(np.bitwise_xor, EXACT, 2),
-    "relu_backward": Kernel(lambda dy, y: np.where(y > 0, dy, 0), FLOATS, 2),
+    "relu_backward": Kernel(lambda dy, y: np.where(y <= 0, 0, dy), FLOATS, 2),
     "sigmoid_backward": Kernel(lambda dy, y: dy * (1 - y) * y, FLOATS, 2, ulp=2),
     "clamp": Kernel(lambda x, low, high: np.minimum(np.maximum(x, low), high), ANY, 3),
     "clamp_backward": Kernel(lambda dy, x, low, high: np.where((low <= x) & (x <= high), dy, 0), FLOATS, 4),
@@ -282,10 +282,23 @@ def test_signed_zeros_and_ends() -> None:
     assert np.signbit(run("neg", zeros)).tolist() == [True, False]
     assert run("reciprocal", zeros).tolist() == [math.inf, -math.inf]
     assert run("round", [0.5, 1.5, 2.5, -0.5]).tolist() == [0, 2, 2, 0]
-    assert run("relu_backward", [math.nan, 2.0, 3.0], [0.0, -1.0, 0.5]).tolist() == [0, 0, 3]
+    assert run("relu_backward", [math.nan, 2.0, 3.0, 4.0], [0.0, -1.0, 0.5, math.nan]).tolist() == [0, 0, 3, 4]
     assert run("clamp", [math.nan, -9.0, 9.0], -1.0, 1.0)[1:].tolist() == [-1, 1]
     assert np.isnan(run("clamp", [math.nan, -9.0, 9.0], -1.0, 1.0)[0])
     assert run("floor_divide", [7.0, -7.0, 1.0, -1.0], [2.0, 2.0, 0.0, 0.0]).tolist() == [3, -4, math.inf, -math.inf]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0, 2.0, 3.0, -1.0, -2.0, 1.7, math.inf, math.nan])
+def test_power_with_a_number(dtype: np.dtype, exponent: float) -> None:
+    x = np.concatenate([sample(np.random.default_rng(0), (200,), dtype), [0, -0.0, math.inf, -math.inf]]).astype(dtype)
+    out, same = np.empty_like(x), np.empty_like(x)
+    launch_kernel("pow", [out, x, exponent])
+    launch_kernel("pow", [same, x, np.full_like(x, exponent)])
+    np.testing.assert_array_equal(out, same)
+    with np.errstate(all="ignore"):
+        exact = np.power(x.astype(np.float64), np.full(x.size, dtype.type(exponent), np.float64))
+        assert_within(out, exact, 1.5 if exponent == 3 else 1)  # a * a * a is rounded twice
 
 
 def test_least_integer_by_minus_one() -> None:
