@@ -52,14 +52,15 @@ class _Formatter:
         if not floating:
             self.width = max((len(str(value)) for value in values), default=1)
             return
-        finite = [abs(value) for value in values if math.isfinite(value) and value != 0]
-        if finite:
-            largest, smallest = max(finite), min(finite)
-            self.whole = all(value == math.ceil(value) for value in finite)
+        finite_values = [value for value in values if math.isfinite(value) and value != 0]
+        if finite_values:
+            largest, smallest = max(map(abs, finite_values)), min(map(abs, finite_values))
+            self.whole = all(value == math.ceil(value) for value in finite_values)
             self.scientific = largest / smallest > 1e3 or largest > 1e8 or (not self.whole and smallest < 1e-4)
         if _OPTIONS["sci_mode"] is not None:
             self.scientific = _OPTIONS["sci_mode"]
-        self.width = max((len(self.text(value)) for value in values), default=1)
+        # As in PyTorch, zeros and what is not finite do not count for the width.
+        self.width = max((len(self.text(value)) for value in finite_values), default=1)
 
     def text(self, value: object) -> str:
         if not self.floating:

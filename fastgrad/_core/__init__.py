@@ -20,10 +20,11 @@ FUNCTIONS = {
         abs_ neg_ sign_ sqrt_ rsqrt_ reciprocal_ square_ exp_ expm1_ log_ log1p_ sin_ cos_ tanh_ sigmoid_ erf_ floor_ ceil_
         round_ trunc_ relu_ add sub rsub mul div pow maximum minimum floor_divide remainder fmod eq ne lt le gt ge
         logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not isnan isinf isfinite
-        isclose allclose equal where masked_fill clamp clamp_ clamp_min clamp_max addcmul addcdiv lerp clone result_type""",
+        isclose allclose equal where masked_fill clamp clamp_ clamp_min clamp_max addcmul addcdiv lerp clone result_type
+        promote_types""",
     "ops.shape": """
         reshape flatten unflatten squeeze unsqueeze transpose t permute movedim broadcast_to detach as_strided cat stack
-        split chunk unbind""",
+        split chunk unbind flip broadcast_tensors broadcast_shapes""",
     "ops.indexing": "select narrow index_select gather scatter scatter_add index_add masked_select nonzero",
     "ops.reduce": "sum mean prod any all amax amin max min argmax argmin norm var std logsumexp cumsum count_nonzero",
     "ops.linalg": "matmul mm bmm mv dot outer addmm addmv baddbmm",
@@ -58,9 +59,9 @@ METHODS = {
         type_as float=to_float double=to_double long=to_long int=to_int bool=to_bool byte=to_byte""",
     "ops.shape": """
         view reshape view_as reshape_as flatten unflatten squeeze unsqueeze transpose t permute movedim expand expand_as
-        broadcast_to detach detach_ as_strided split chunk unbind repeat""",
+        broadcast_to detach detach_ as_strided split chunk unbind repeat flip""",
     "ops.indexing": """
-        select narrow index_select gather scatter scatter_add scatter_ scatter_add_ index_add index_put_ masked_select
+        select narrow index_select gather scatter scatter_add scatter_ scatter_add_ index_add index_add_ index_put_ masked_select
         nonzero""",
     "ops.reduce": "sum mean prod any all amax amin max min argmax argmin norm var std logsumexp cumsum count_nonzero",
     "ops.linalg": "matmul mm bmm mv dot outer addmm addmv baddbmm",

@@ -34,7 +34,8 @@ cdef extern from "grad_mode.h":
 # Recording
 
 
-cdef uint64_t next_sequence = 1
+# Every second number is left for a view that is made again after an in-place write to its base.
+cdef uint64_t next_sequence = 2
 cdef bint anomaly_mode = False
 cdef bint anomaly_checks_nan = True
 
@@ -60,7 +61,7 @@ cdef int start_node(Node node, Op* op, int edge_count) except -1:
     global next_sequence
     node.op = op
     node.sequence = next_sequence
-    next_sequence += 1
+    next_sequence += 2
     node.edge_count = edge_count
     node.edges = node.inline_edges
     if edge_count > 3:
@@ -678,7 +679,7 @@ cdef int check_anomaly(Node node) except -1:
                 where = node.trace if node.trace is not None else "(its forward ran outside detect_anomaly)"
                 warnings.warn(f"Error detected in {node.label()}. Traceback of forward call that caused the error:\n{where}")
                 raise RuntimeError(
-                    f"[backward] no gradient may be NaN under detect_anomaly; got NaN from {node.label()} in its output "
+                    f"[backward] no gradient may be NaN under detect_anomaly; got nan values from {node.label()} in its output "
                     f"{k}. Its forward call:\n{where}"
                 )
     return 0
@@ -870,6 +871,8 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, bint create_grap
                 f"[grad] One of the differentiated Tensors does not require grad; got input {position} of shape "
                 f"{shape_text(&(<Tensor>x).array)}"
             )
+    if not wanted:
+        raise RuntimeError("[grad] inputs cannot be empty; got an empty sequence")
     run.create_graph = create_graph
     run.keep_graph = create_graph if retain_graph is None else retain_graph
     run.accumulates = False
@@ -924,6 +927,8 @@ cdef object node_of(Tensor x):
     cdef Node node
     if x.view_kind != NOT_A_VIEW and x.base is not None and x.node_version != x.storage.version and x.base.requires:
         node = record(&AS_STRIDED, x, 1)
+        base_node = node_of(x.base)
+        node.sequence = 1 if base_node is None else (<Node>base_node).sequence + 1
         connect(node, 0, x.base)
         node.region = region_between(x, x.base)
         x.node_version = x.storage.version
@@ -964,7 +969,14 @@ cdef int as_strided_rule(Node node, Tensor d) except -1:
 
 
 cdef int check_in_place(Tensor x, str op) except -1:
-    """Before an in-place write: may it be recorded? Raises the version."""
+    """Before an in-place write: may it be done, and recorded? Raises the version."""
+    cdef int axis
+    for axis in range(x.array.ndim):
+        if x.array.strides[axis] == 0 and x.array.shape[axis] > 1 and numel(&x.array):
+            raise RuntimeError(
+                f"[{op}] unsupported operation: more than one element of the written-to tensor refers to a single memory "
+                f"location, clone() the tensor first; got shape {shape_text(&x.array)} with strides {x.stride()}"
+            )
     if grad_enabled():
         if x.view_kind == VIEW_WITHOUT_GRAD:
             raise RuntimeError(
@@ -1039,9 +1051,8 @@ cdef int rebase(Tensor x, Tensor result) except -1:
     node.region = region_between(x, base)
     node.context = part
     set_output(node, 0, base)
-    base.node_version = base.storage.version
+    x.node_version = <uint64_t>-1      # made again from the base's new node
     node_of(x)
-    x.requires = True
     return 0
 
 

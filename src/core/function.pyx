@@ -194,6 +194,8 @@ cdef int function_rule(Node node, Tensor d) except -1:
     if isinstance(ctx.function, type):
         result = ctx.function.backward(ctx, *incoming)
     else:
+        if type(ctx).backward is DEFAULT_BACKWARD:
+            DEFAULT_BACKWARD(ctx)
         result = ctx.backward(*incoming)
     given = result if type(result) is tuple else tuple(result) if type(result) is list else (result,)
     count = len(given)
@@ -201,7 +203,8 @@ cdef int function_rule(Node node, Tensor d) except -1:
         count -= 1
     if count != ctx.edge_count:
         raise RuntimeError(
-            f"[{ctx.own_name()}] backward must return a gradient for each of the {ctx.edge_count} arguments of forward; got {count}"
+            f"[{ctx.own_name()}] backward returned an incorrect number of gradients, there must be one for each argument of forward; "
+            f"expected {ctx.edge_count}, got {count}"
         )
     for k in range(count):
         item = given[k]
@@ -215,8 +218,8 @@ cdef int function_rule(Node node, Tensor d) except -1:
         shape = input_shape(ctx, k)
         if not reducible(gradient, &shape):
             raise RuntimeError(
-                f"[{ctx.own_name()}] backward returned an invalid gradient for argument {k}: its shape must be that of the argument, "
-                f"{tuple([shape.shape[axis] for axis in range(shape.ndim)])}; got {shape_text(&gradient.array)}"
+                f"[{ctx.own_name()}] backward returned an invalid gradient at index {k}, its shape must be that of the argument; got "
+                f"{shape_text(&gradient.array)} for an argument of shape {tuple([shape.shape[axis] for axis in range(shape.ndim)])}"
             )
         ctx.give(k, gradient)
     return 0
@@ -263,6 +266,11 @@ class Function(FunctionContext):
     def setup_context(ctx, inputs, output):
         """Overridden, keeps on `ctx` what backward needs; `forward` then has no `ctx`."""
 
+    @staticmethod
+    def backward(ctx, *gradients):
+        """Overridden, gives the gradients of forward's arguments."""
+        raise RuntimeError(f"[{ctx.own_name()}] a Function that is differentiated must define backward; got none")
+
     @classmethod
     def apply(cls, *args):
         """Run forward on the arguments and enter the call in the graph."""
@@ -273,6 +281,7 @@ class Function(FunctionContext):
 
 
 cdef object DEFAULT_SETUP = Function.setup_context
+cdef object DEFAULT_BACKWARD = Function.backward
 
 
 cdef object apply_static(object cls, tuple args):

@@ -91,7 +91,8 @@ cdef dict KERNEL_IDS = {name: k for k, name in enumerate(KERNELS)}
 def launch_kernel(str name, operands, i=(), f=()) -> None:
     """Run one kernel in place on NumPy arrays; for tests of kernels, so nothing is checked.
 
-    An operand is an array, a number (passed in the parameters, with the dtype of the first array) or None (absent).
+    An operand is an array, a number (passed in the parameters, with the dtype of the first array that is
+    not bool) or None (absent).
     An axis of length 1 is passed with stride 0.
     """
     cdef fg_array[64] arrays
@@ -107,7 +108,8 @@ def launch_kernel(str name, operands, i=(), f=()) -> None:
     for k, value in enumerate(f):
         params.f[k] = value
     codes = {"bool": 0, "uint8": 1, "int32": 2, "int64": 3, "float32": 4, "float64": 5}
-    first = next((codes[operand.dtype.name] for operand in operands if hasattr(operand, "dtype") and operand.ndim is not None), 5)
+    present = [codes[operand.dtype.name] for operand in operands if hasattr(operand, "dtype")]
+    first = next((code for code in present if code != 0), 0 if present else 5)
     try:
         for k in range(count):
             operand = operands[k]

@@ -472,7 +472,7 @@ cdef class Tensor:
     def requires_grad(self, bint value):
         if value and not is_float(self.array.dtype):
             raise RuntimeError(
-                f"[requires_grad] only tensors of floating-point dtype can require gradients; got {self.dtype}"
+                f"[requires_grad] only Tensors of floating point dtype can require gradients; got {self.dtype}"
             )
         if not value and not self.is_leaf:
             raise RuntimeError(
@@ -589,7 +589,7 @@ cdef class Tensor:
     def __bool__(self):
         if numel(&self.array) != 1:
             raise RuntimeError(
-                f"[bool] the truth value of a tensor is that of its one element; got shape {shape_text(&self.array)}"
+                f"[bool] Boolean value of Tensor with more than one value is ambiguous, or with no value; got shape {shape_text(&self.array)}"
             )
         return bool(self.element(<char*>self.array.data))
 

@@ -245,6 +245,8 @@ def from_numpy(array):
             "[from_numpy] at least one stride of the array is negative or no multiple of its itemsize, which a tensor can't have; "
             f"copy it first; got strides {array.strides}"
         )
+    if not array.flags.writeable:
+        warnings.warn("[from_numpy] the array is not writable: in-place operations on this tensor will raise", stacklevel=2)
     storage = borrow_storage(array, PyBUF_STRIDES | PyBUF_FORMAT)
     out = alias(number_tensor(0, FG_BOOL))
     out.storage = storage

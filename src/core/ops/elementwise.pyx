@@ -224,6 +224,11 @@ def result_type(tensor1, tensor2):
     return dtype_object(max(scalar_dtype(tensor1, FG_BOOL), scalar_dtype(tensor2, FG_BOOL)))
 
 
+def promote_types(dtype1, dtype2):
+    """The smallest dtype that both can be converted to, as torch.promote_types."""
+    return dtype_object(max(dtype_code(dtype1, -2), dtype_code(dtype2, -2)))
+
+
 # Unary
 
 
@@ -354,7 +359,7 @@ cdef int sigmoid_rule(Node node, Tensor d) except -1:
 
 cdef int relu_rule(Node node, Tensor d) except -1:
     y = node.saved(0)
-    return node.give(0, select(y > 0, d, zeros_of(d)) if grad_enabled() else fused_backward(FG_KERNEL_relu_backward, d, y))
+    return node.give(0, select(y <= 0, zeros_of(d), d) if grad_enabled() else fused_backward(FG_KERNEL_relu_backward, d, y))
 
 
 cdef Tensor fused_backward(int kernel, Tensor d, Tensor y):
@@ -810,14 +815,21 @@ cdef int remainder_rule(Node node, Tensor d) except -1:
     return 0
 
 
-cdef Tensor attach(Op* op, Tensor out, Tensor a, Tensor b, bint save_a, bint save_b):
-    """Record out = op(a, b). An operand is saved only for the sake of the other one's gradient or of its own."""
+cdef enum Keeps:
+    NEITHER
+    FOR_THE_OTHER      # an operand is seen again by the other one's gradient
+    SECOND_ALWAYS      # likewise, and the second by its own too
+    BOTH
+
+
+cdef Tensor attach(Op* op, Tensor out, Tensor a, Tensor b, Keeps keeps):
+    """Record out = op(a, b)."""
     cdef Node node = record(op, out, 2)
     connect(node, 0, a)
     connect(node, 1, b)
-    if save_a:
+    if keeps == BOTH or (keeps != NEITHER and node.edges[1].target != NULL):
         save(node, 0, a)
-    if save_b:
+    if keeps == BOTH or keeps == SECOND_ALWAYS or (keeps == FOR_THE_OTHER and node.edges[0].target != NULL):
         save(node, 1, b)
     return out
 
@@ -830,7 +842,7 @@ cdef Tensor tensor_add(Tensor a, Tensor b):
         a, b = cast(a, code), cast(b, code)
     out = run_binary(FG_KERNEL_add, a, b, code, "add", NULL)
     if recording2(a, b):
-        attach(&ADD, out, a, b, False, False)
+        attach(&ADD, out, a, b, NEITHER)
     return out
 
 
@@ -842,7 +854,7 @@ cdef Tensor tensor_sub(Tensor a, Tensor b):
     a, b = cast(a, code), cast(b, code)
     out = run_binary(FG_KERNEL_sub, a, b, code, "sub", NULL)
     if recording2(a, b):
-        attach(&SUB, out, a, b, False, False)
+        attach(&SUB, out, a, b, NEITHER)
     return out
 
 
@@ -854,7 +866,7 @@ cdef Tensor tensor_mul(Tensor a, Tensor b):
         a, b = cast(a, code), cast(b, code)
     out = run_binary(FG_KERNEL_mul, a, b, code, "mul", NULL)
     if recording2(a, b):
-        attach(&MUL, out, a, b, b.requires, a.requires)
+        attach(&MUL, out, a, b, FOR_THE_OTHER)
     return out
 
 
@@ -866,7 +878,7 @@ cdef Tensor tensor_div(Tensor a, Tensor b):
     a, b = cast(a, code), cast(b, code)
     out = run_binary(FG_KERNEL_div, a, b, code, "div", NULL)
     if recording2(a, b):
-        attach(&DIV, out, a, b, b.requires, True)
+        attach(&DIV, out, a, b, SECOND_ALWAYS)
     return out
 
 
@@ -878,7 +890,7 @@ cdef Tensor tensor_pow(Tensor a, Tensor b):
         raise RuntimeError("[pow] a bool tensor has no powers; got bool ** bool")
     out = run_binary(FG_KERNEL_pow, a, b, code, "pow", NULL)
     if recording2(a, b):
-        attach(&POW, out, a, b, True, True)
+        attach(&POW, out, a, b, BOTH)
     return out
 
 
@@ -888,7 +900,7 @@ cdef Tensor extremum(Op* op, int kernel, Tensor a, Tensor b, str name):
     a, b = cast(a, code), cast(b, code)
     out = run_binary(kernel, a, b, code, name, NULL)
     if recording2(a, b):
-        attach(op, out, a, b, True, True)
+        attach(op, out, a, b, BOTH)
     return out
 
 
@@ -903,7 +915,7 @@ cdef Tensor divided_down(int kernel, Tensor a, Tensor b, str name):
         raise RuntimeError(f"[{name}] an integer tensor cannot be divided by zero; got a zero in the divisor")
     out = run_binary(kernel, a, b, code, name, NULL)
     if kernel == FG_KERNEL_remainder and is_float(code) and recording2(a, b):
-        attach(&REMAINDER, out, a, b, b.requires, b.requires)
+        attach(&REMAINDER, out, a, b, BOTH)
     return out
 
 

@@ -198,16 +198,16 @@ cdef tuple normalized(Tensor x, object index):
             else:
                 taken += 1
             advanced = True
-        elif hasattr(item, "__index__"):
-            item = item.__index__()
-            taken += 1
-        elif isinstance(item, (list, tuple)) or hasattr(item, "__array_interface__"):
+        elif isinstance(item, (list, tuple, range)) or getattr(item, "ndim", 0) > 0:
             from fastgrad._core.ops.creation import tensor
             item = tensor(item) if len(item) else new_tensor_of_indices()
             taken += (<Tensor>item).array.ndim if (<Tensor>item).array.dtype == FG_BOOL else 1
             if is_float((<Tensor>item).array.dtype):
                 raise IndexError(f"[getitem] tensors used as indices must be long, int, byte or bool tensors; got {item.dtype}")
             advanced = True
+        elif hasattr(item, "__index__"):
+            item = item.__index__()
+            taken += 1
         else:
             raise TypeError(
                 "[getitem] only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices; "
@@ -765,6 +765,12 @@ def index_add(Tensor input, dim, Tensor index, Tensor source, *, alpha=1):
     view = out.movedim(axis, 0)
     put(view, [index], (source if alpha == 1 else source * alpha).movedim(axis, 0), True, "index_add")
     return out
+
+
+def index_add_(Tensor input, dim, Tensor index, Tensor source, *, alpha=1):
+    """`index_add` in place."""
+    from fastgrad._core.ops.elementwise import replace_in_place
+    return replace_in_place(input, lambda old: index_add(old, dim, index, source, alpha=alpha), "index_add_")
 
 
 def masked_select(Tensor input, Tensor mask):

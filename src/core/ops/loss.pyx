@@ -242,7 +242,7 @@ cdef Tensor composite_gradient(Node node, Tensor d, Tensor target, Tensor w):
     return grad(loss, x, d, create_graph=True)[0]
 
 
-def cross_entropy_composite(Tensor x, Tensor target, Tensor weight, ignore_index, reduction, label_smoothing):
+def cross_entropy_composite(Tensor x, Tensor target, Tensor weight or None, ignore_index, reduction, label_smoothing):
     """What cross_entropy of (N, C) logits and (N,) class indices means, in ordinary ops."""
     logarithm = log_softmax(x, 1)
     counted = target != ignore_index

@@ -107,8 +107,8 @@ cdef Op EXTREMUM
 cdef Op NORM
 cdef Op CUMSUM
 cdef Op VALUES
-SUM.name, SUM.rule = b"SumBackward1", sum_rule
-MEAN.name, MEAN.rule = b"MeanBackward1", mean_rule
+SUM.name, SUM.rule = b"SumBackward0", sum_rule
+MEAN.name, MEAN.rule = b"MeanBackward0", mean_rule
 PROD.name, PROD.rule = b"ProdBackward0", prod_rule
 EXTREMUM.name, EXTREMUM.rule = b"AmaxBackward0", extremum_rule
 NORM.name, NORM.rule = b"LinalgVectorNormBackward0", norm_rule

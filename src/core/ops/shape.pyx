@@ -3,6 +3,8 @@
 from libc.stdlib cimport calloc
 from libc.string cimport memcpy
 
+from fastgrad._core.tensor import Size
+
 from fastgrad._core.autograd cimport (
     add_outputs, connect, embedded, engine_ops, input_shape, mark_view, new_node, record, recording, region_between,
     region_of, set_output, Op, OutputShape,
@@ -17,9 +19,11 @@ from fastgrad._core.tensor cimport (
 
 cdef Op VIEW_OP
 cdef Op TRANSPOSE
+cdef Op T
 cdef Op PERMUTE
 cdef Op EXPAND
 VIEW_OP.name, VIEW_OP.rule = b"ViewBackward0", reshape_rule
+T.name, T.rule = b"TBackward0", transpose_rule
 TRANSPOSE.name, TRANSPOSE.rule = b"TransposeBackward0", transpose_rule
 PERMUTE.name, PERMUTE.rule = b"PermuteBackward0", permute_rule
 EXPAND.name, EXPAND.rule = b"ExpandBackward0", expand_rule
@@ -249,13 +253,17 @@ def unsqueeze(Tensor input, dim):
 
 
 cdef Tensor swap(Tensor x, int first, int second):
+    return swapped(x, first, second, &TRANSPOSE)
+
+
+cdef Tensor swapped(Tensor x, int first, int second, Op* op):
     cdef Tensor out = view_of(x)
     cdef Node node
     if x.array.ndim:
         out.array.shape[first], out.array.shape[second] = x.array.shape[second], x.array.shape[first]
         out.array.strides[first], out.array.strides[second] = x.array.strides[second], x.array.strides[first]
     if recording(x):
-        node = record(&TRANSPOSE, out, 1)
+        node = record(op, out, 1)
         connect(node, 0, x)
         node.integers[0], node.integers[1] = first, second
     return out
@@ -290,7 +298,7 @@ def t(Tensor input):
     """The transpose of a tensor of at most two axes. See torch.t."""
     if input.array.ndim > 2:
         raise RuntimeError(f"[t] t() expects a tensor with <= 2 dimensions; got shape {shape_text(&input.array)}")
-    return swap(input, 0, 1) if input.array.ndim == 2 else view_and_record(input)
+    return swapped(input, 0, 1, &T) if input.array.ndim == 2 else view_and_record(input)
 
 
 cdef Tensor view_and_record(Tensor x):
@@ -397,6 +405,46 @@ def expand_as(Tensor input, Tensor other):
 def broadcast_to(Tensor input, size):
     """`input.expand(size)`. See torch.broadcast_to."""
     return expand(input, *size)
+
+
+def broadcast_tensors(*tensors):
+    """The tensors expanded to their common shape. See torch.broadcast_tensors."""
+    if not tensors:
+        return ()
+    shape = broadcast_shapes(*[x.shape for x in tensors])
+    return tuple([expand(x, *shape) for x in tensors])
+
+
+def broadcast_shapes(*shapes):
+    """The common shape of tensors of these shapes. See torch.broadcast_shapes."""
+    common = []
+    for shape in shapes:
+        sizes = list(shape) if isinstance(shape, (tuple, list)) else [shape]
+        common = [1] * (len(sizes) - len(common)) + common
+        for place, size in enumerate(sizes, len(common) - len(sizes)):
+            if common[place] == 1:
+                common[place] = size
+            elif size not in (1, common[place]):
+                raise RuntimeError(f"[broadcast_shapes] the shapes must agree or be 1 along each axis; got {', '.join(map(str, map(tuple, shapes)))}")
+    return Size(common)
+
+
+def flip(Tensor input, *dims):
+    """A copy with the order along the axes `dims` reversed. See torch.flip.
+
+    >>> import fastgrad
+    >>> fastgrad.tensor([1, 2, 3]).flip(0)
+    tensor([3, 2, 1])
+    """
+    from fastgrad._core.ops.creation import arange
+    axes = [wrap_axis(dim, input.array.ndim, "flip") for dim in sizes_of(dims)]
+    if len(set(axes)) != len(axes):
+        raise RuntimeError(f"[flip] a dim must appear once in the list of dims; got {tuple(sizes_of(dims))}")
+    out = input
+    for axis in axes if input.array.ndim else []:
+        length = input.array.shape[axis]
+        out = out.index_select(axis, arange(length - 1, -1, -1) if length else arange(0))
+    return out.clone() if out is input else out
 
 
 def detach(Tensor input):
@@ -719,7 +767,7 @@ def chunk(Tensor input, int chunks, dim=0):
     axis = wrap_axis(dim, input.array.ndim, "chunk")
     if input.array.shape[axis] == 0:
         return parts_of(input, axis, [0] * chunks, True)
-    return split(input, -(-input.array.shape[axis] // chunks), axis)
+    return split(input, (input.array.shape[axis] + chunks - 1) // chunks, axis)
 
 
 def unbind(Tensor input, dim=0):
