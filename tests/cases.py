@@ -799,9 +799,12 @@ def composite_rnn(t: Any, x: Any, h: Any, w_ih: Any, w_hh: Any, *biases: Any, no
 
 
 def fused_rnn(t: Any, x: Any, h: Any, *parameters: Any, nonlinearity: str) -> Any:
-    """nn.RNN with `parameters` in place of its own, so that they stay leaves of the caller."""
-    rnn = t.rnn_tanh if nonlinearity == "tanh" else t.rnn_relu
-    return rnn(x, h, list(parameters), len(parameters) == 4, 1, 0.0, False, False, False)
+    """What nn.RNN calls, with `parameters` as the caller's own leaves."""
+    if t.__name__ == "torch":
+        rnn = t.rnn_tanh if nonlinearity == "tanh" else t.rnn_relu
+        return rnn(x, h, list(parameters), len(parameters) == 4, 1, 0.0, False, False, False)
+    states, last = t._core.rnn_layer(x, h[0], *parameters, nonlinearity=nonlinearity)
+    return states, last.unsqueeze(0)
 
 
 def _recurrent(d: Draw) -> Any:

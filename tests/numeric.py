@@ -28,8 +28,11 @@ def numpy_of(gradient: Any) -> Array:
     return (gradient + 0).numpy()
 
 
-def differentiable(t: Any, result: Any) -> list[Any]:
-    return [y for y in outputs_of(result) if y.requires_grad]
+def differentiable(result: Any) -> list[Any]:
+    """The float outputs; each must have been recorded, or an op that forgets to would pass every check below."""
+    outputs = [y for y in outputs_of(result) if y.is_floating_point()]
+    assert outputs and all(y.requires_grad for y in outputs), "an output was not recorded"
+    return outputs
 
 
 def leaves(t: Any, arrays: Sequence[Array], positions: Sequence[int]) -> list[Any]:
@@ -46,10 +49,8 @@ def gradients(
 ) -> list[Array]:
     """dL/dx for each x at `positions`; zeros for one that no output depends on."""
     tensors = leaves(t, arrays, positions)
-    outputs = differentiable(t, f(*tensors))
+    outputs = differentiable(f(*tensors))
     inputs = [tensors[k] for k in positions]
-    if not outputs:
-        return [np.zeros_like(arrays[k]) for k in positions]
     found = t.autograd.grad(outputs, inputs, [t.from_numpy(w.copy()) for w in cotangents], allow_unused=True)
     return [np.zeros_like(arrays[k]) if g is None else numpy_of(g) for k, g in zip(positions, found, strict=True)]
 
@@ -78,7 +79,7 @@ def cotangents_for(
     random: np.random.Generator,
     t: Any = fastgrad,
 ) -> list[Array]:
-    outputs = differentiable(t, f(*leaves(t, [a.copy() for a in arrays], positions)))
+    outputs = differentiable(f(*leaves(t, [a.copy() for a in arrays], positions)))
     return [np.asarray(random.normal(size=tuple(y.shape))) for y in outputs]
 
 
@@ -90,7 +91,7 @@ def check_first(
     g = gradients(f, arrays, positions, w, t)
 
     def value(moved: Sequence[Array]) -> float:
-        outputs = [y.detach().numpy() for y in differentiable(t, f(*leaves(t, moved, positions)))]
+        outputs = [y.detach().numpy() for y in differentiable(f(*leaves(t, moved, positions)))]
         return float(sum((w_k * y).sum() for w_k, y in zip(w, outputs, strict=True)))
 
     for _ in range(2):
@@ -142,10 +143,8 @@ def hessian_product(
     tensors = leaves(t, [a.copy() for a in arrays], positions)
     weights = [t.from_numpy(a.copy()).requires_grad_() for a in w]
     inputs = [tensors[k] for k in positions]
-    outputs = differentiable(t, f(*tensors))
+    outputs = differentiable(f(*tensors))
     zeros = [np.zeros_like(a) for a in [*(arrays[k] for k in positions), *w]]
-    if not outputs:
-        return zeros
     first = t.autograd.grad(outputs, inputs, weights, create_graph=True, allow_unused=True)
     terms = [
         (t.from_numpy(u_k.copy()) * g).sum()

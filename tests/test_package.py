@@ -41,10 +41,10 @@ random = np.random.default_rng(0)
 def t(*shape): return fg.from_numpy(random.normal(size=shape)).requires_grad_()
 x, w, b, h = t(7, 5, 3), t(9, 3), t(9), t(1, 5, 6)
 rnn = [t(6, 9), t(6, 6), t(6), t(6)]
-z = fg.nn.functional.linear(x, w, b).tanh()
 results = []
-for f in (fg.rnn_tanh, fg.rnn_relu):
-    y, h_n = f(z, h, rnn, True, 1, 0.0, False, False, False)
+for nonlinearity in ("tanh", "relu"):
+    z = fg.nn.functional.linear(x, w, b).tanh()
+    y, h_n = fg._core.rnn_layer(z, h[0], *rnn, nonlinearity=nonlinearity)
     loss = fg.nn.functional.cross_entropy(y.reshape(35, 6), fg.arange(35) % 6)
     loss = loss + (h_n.exp() * h_n.sigmoid()).mean() + y.max()
     gradients = fg.autograd.grad(loss, [x, w, b, h, *rnn])

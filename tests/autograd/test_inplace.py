@@ -359,5 +359,5 @@ class TestRefused:
         z = fg.arange(4.0)
         z[1:] = z[:-1].clone()
         assert z.tolist() == [0.0, 0.0, 1.0, 2.0]
-        z.add_(z.clone().flip(0))
-        assert z.tolist() == [2.0, 1.0, 1.0, 2.0]
+        z.view(2, 2).add_(z.clone().view(2, 2).t())
+        assert z.tolist() == [0.0, 1.0, 1.0, 4.0]

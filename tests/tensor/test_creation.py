@@ -243,7 +243,7 @@ class TestAttributes:
         for wrong in (fg.ones(2), fg.ones(0)):
             with pytest.raises(RuntimeError, match=r"[Tt]ensor with"):
                 wrong.item()
-        with pytest.raises(RuntimeError, match=r"[Bb]oolean value of Tensor with more than one value is ambiguous"):
+        with pytest.raises(RuntimeError, match=r"ambiguous|truth value"):
             bool(fg.ones(2))
         with pytest.raises(TypeError):
             len(fg.tensor(1.0))

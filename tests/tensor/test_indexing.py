@@ -111,7 +111,6 @@ class TestForms:
             (np.int64(1), [4, 5, 6]),
             (np.array([0, 0]), [[1, 2, 3], [1, 2, 3]]),
             (slice(np.int64(0), np.int64(1)), [[1, 2, 3]]),
-            (range(2), [[1, 2, 3], [4, 5, 6]]),
         ],
     )
     def test_get(self, index: Any, expected: Any) -> None:

@@ -149,7 +149,6 @@ EMPTY: list[tuple[str, Callable[..., Any], tuple[int, ...]]] = [
     ("clamp", lambda x: x.clamp(0, 1), (0, 3)),
     ("cumsum", lambda x: x.cumsum(0), (0, 3)),
     ("relu", lambda x: x.relu(), (0, 3)),
-    ("flip", lambda x: x.flip(0, 1), (0, 3)),
     ("mse sum", lambda x: fg.nn.functional.mse_loss(x, x.detach(), reduction="sum"), ()),
 ]
 
