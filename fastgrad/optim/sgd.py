@@ -73,10 +73,14 @@ class SGD(Optimizer):
                 plan = self._plans.get(id(params), _NO_PLAN)
                 if plan.params is not params or len(params) != len(plan.buffers):
                     plan = self._make_plan(params)
-            sgd_step(
-                params, plan.buffers, group["lr"], momentum, group["dampening"], group["weight_decay"],
-                group["nesterov"], group["maximize"],
-            )  # fmt: skip
+            try:
+                sgd_step(
+                    params, plan.buffers, group["lr"], momentum, group["dampening"], group["weight_decay"],
+                    group["nesterov"], group["maximize"],
+                )  # fmt: skip
+            except BaseException:
+                self._plans.clear()  # it may hold buffers that were made for this step and never filled
+                raise
             if not plan.complete:
                 self._keep_new_buffers(plan)
         return loss
