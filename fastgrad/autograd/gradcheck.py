@@ -7,7 +7,7 @@ from typing import Any
 
 from fastgrad import _core
 from fastgrad._core import Tensor
-from fastgrad._core.autograd import enable_grad, grad, no_grad
+from fastgrad._core.autograd import enable_grad, grad
 
 __all__ = ["GradcheckError", "gradcheck", "gradgradcheck"]
 
@@ -29,12 +29,11 @@ def _numerical(function: Callable[[], list[Tensor]], x: Tensor, eps: float) -> l
     for index in range(x.numel()):
         place = _unravel(index, x.shape)
         value = flat[place].item()
-        with no_grad():
-            flat[place] = value + eps
-            above = [out.clone() for out in function()]
-            flat[place] = value - eps
-            below = [out.clone() for out in function()]
-            flat[place] = value
+        flat[place] = value + eps
+        above = [out.detach().clone() for out in function()]
+        flat[place] = value - eps
+        below = [out.detach().clone() for out in function()]
+        flat[place] = value
         rows.append([((up - down) / (2 * eps)).reshape(-1) for up, down in zip(above, below, strict=True)])
     return [_core.stack(list(column)) for column in zip(*rows, strict=True)]
 
@@ -92,6 +91,8 @@ def _check(
 
     with enable_grad():
         results = outputs()
+        if not any(out.requires_grad for out in results):
+            _check_constant(outputs, checked, eps)
         for position, out in enumerate(results):
             if not out.requires_grad:
                 continue
@@ -114,6 +115,17 @@ def _check(
                     )
         if undefined and len(results) > 1:
             _check_undefined(results, checked)
+
+
+def _check_constant(outputs: Callable[[], list[Tensor]], inputs: list[Tensor], eps: float) -> None:
+    """Outputs that do not require a gradient must not change with the inputs."""
+    for which, x in enumerate(inputs):
+        for position, numerical in enumerate(_numerical(outputs, x, eps)):
+            if numerical.numel() and numerical.abs().max().item() > 0:
+                raise GradcheckError(
+                    f"[gradcheck] an output that depends on an input must require a gradient; got output {position} "
+                    f"without one, which changes with input {which}"
+                )
 
 
 def _jacobians(out: Tensor, inputs: list[Tensor]) -> list[Tensor]:

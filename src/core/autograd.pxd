@@ -109,3 +109,4 @@ cdef Region* region_between(Tensor view, Tensor base) except NULL
 cdef Tensor region_of(Tensor base, Region* region)
 cdef Tensor embedded(Tensor gradient, Region* region)
 cdef int track(Tensor x) except -1
+cdef int differentiate_composite(Node node, object composite, list inputs, Tensor d) except -1

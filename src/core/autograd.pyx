@@ -896,6 +896,21 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, bint create_grap
     return tuple(found)
 
 
+cdef int differentiate_composite(Node node, object composite, list inputs, Tensor d) except -1:
+    """The gradients of a fused op under create_graph: those of its composite, which are differentiable again.
+
+    `inputs` are the op's inputs in the order of its edges, None where one is absent. The composite sees a view of each,
+    so that a tensor that stands in two places gets a gradient for each place.
+    """
+    cdef int k
+    stand_ins = [None if x is None else x.view_as(x) for x in inputs]
+    wanted = [k for k in range(node.edge_count) if node.needs(k)]
+    gradients = grad(composite(*stand_ins), [stand_ins[k] for k in wanted], d, create_graph=True, materialize_grads=True)
+    for k, gradient in zip(wanted, gradients):
+        node.give(k, gradient)
+    return 0
+
+
 # Views and in-place writes
 
 

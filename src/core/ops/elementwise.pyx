@@ -763,6 +763,7 @@ cdef Op POW
 cdef Op MAXIMUM
 cdef Op MINIMUM
 cdef Op REMAINDER
+cdef Op FMOD
 ADD.name, ADD.rule = b"AddBackward0", add_rule
 SUB.name, SUB.rule = b"SubBackward0", sub_rule
 MUL.name, MUL.rule = b"MulBackward0", mul_rule
@@ -771,6 +772,7 @@ POW.name, POW.rule = b"PowBackward1", pow_rule
 MAXIMUM.name, MAXIMUM.rule = b"MaximumBackward0", extremum_rule
 MINIMUM.name, MINIMUM.rule = b"MinimumBackward0", extremum_rule
 REMAINDER.name, REMAINDER.rule = b"RemainderBackward0", remainder_rule
+FMOD.name, FMOD.rule = b"FmodBackward0", remainder_rule
 
 
 cdef int add_rule(Node node, Tensor d) except -1:
@@ -811,7 +813,8 @@ cdef int extremum_rule(Node node, Tensor d) except -1:
 
 cdef int remainder_rule(Node node, Tensor d) except -1:
     if node.needs(0): node.give(0, d)
-    if node.needs(1): node.give(1, -d * unary(&FLOOR, node.saved(0) / node.saved(1)))
+    rounding = &FLOOR if node.op == &REMAINDER else &TRUNC
+    if node.needs(1): node.give(1, -d * unary(rounding, node.saved(0) / node.saved(1)))
     return 0
 
 
@@ -914,8 +917,8 @@ cdef Tensor divided_down(int kernel, Tensor a, Tensor b, str name):
     if not is_float(code) and (b == 0).any():
         raise RuntimeError(f"[{name}] an integer tensor cannot be divided by zero; got a zero in the divisor")
     out = run_binary(kernel, a, b, code, name, NULL)
-    if kernel == FG_KERNEL_remainder and is_float(code) and recording2(a, b):
-        attach(&REMAINDER, out, a, b, BOTH)
+    if kernel != FG_KERNEL_floor_divide and is_float(code) and recording2(a, b):
+        attach(&REMAINDER if kernel == FG_KERNEL_remainder else &FMOD, out, a, b, BOTH)
     return out
 
 
@@ -1522,8 +1525,8 @@ def remainder(input, other):
 
 
 def fmod(Tensor input, other):
-    """C's fmod: the remainder with the sign of input; not differentiable here. See torch.fmod."""
-    return divided_down(FG_KERNEL_fmod, input.detach(), as_operand(other, input, "fmod"), "fmod")
+    """C's fmod: the remainder with the sign of input. See torch.fmod."""
+    return divided_down(FG_KERNEL_fmod, input, as_operand(other, input, "fmod"), "fmod")
 
 
 def eq(Tensor input, other):

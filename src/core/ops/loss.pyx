@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from fastgrad._core.autograd cimport Node, Op, connect, grad_enabled, record, recording, save, save_output
+from fastgrad._core.autograd cimport Node, Op, connect, differentiate_composite, grad_enabled, record, recording, save, save_output
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_INT64, fg_array, fg_params
 from fastgrad._core.launch cimport launch
@@ -104,14 +104,13 @@ def log_softmax(Tensor input, dim, dtype=None):
     return normalized(FG_KERNEL_log_softmax, &LOG_SOFTMAX, input, dim, dtype, "log_softmax")
 
 
+REDUCTIONS = ("none", "mean", "sum")
+
+
 cdef int reduction_code(object reduction) except -1:
-    if reduction == "mean":
-        return 1
-    if reduction == "sum":
-        return 2
-    if reduction != "none":
+    if reduction not in REDUCTIONS:
         raise ValueError(f"[cross_entropy] reduction must be 'none', 'mean' or 'sum'; got {reduction!r}")
-    return 0
+    return REDUCTIONS.index(reduction)
 
 
 def cross_entropy(Tensor input, Tensor target, Tensor weight=None, size_average=None, int64_t ignore_index=-100, reduce=None,
@@ -220,7 +219,9 @@ cdef int cross_entropy_rule(Node node, Tensor d) except -1:
     if node.saved_count > 2:
         w = node.saved(2)
     if grad_enabled():
-        return node.give(0, composite_gradient(node, d, target, w))
+        ignored, reduction, smoothing = node.integers[0], REDUCTIONS[node.integers[1]], node.numbers[0]
+        return differentiate_composite(
+            node, lambda x: cross_entropy_composite(x, target, w, ignored, reduction, smoothing), [node.context], d)
     dx = new_like(probability)
     d = contiguous(d)
     number.data, number.ndim, number.dtype = NULL, 0, d.array.dtype
@@ -231,15 +232,6 @@ cdef int cross_entropy_rule(Node node, Tensor d) except -1:
         operands[4] = &w.array
     launch(FG_KERNEL_cross_entropy_backward, operands, 5, &params, numel(&dx.array))
     return node.give(0, dx)
-
-
-cdef Tensor composite_gradient(Node node, Tensor d, Tensor target, Tensor w):
-    """The composite differentiated, which is differentiable again."""
-    from fastgrad._core.autograd import grad
-    reduction = ("none", "mean", "sum")[node.integers[1]]
-    x = node.context
-    loss = cross_entropy_composite(x, target, w, node.integers[0], reduction, node.numbers[0])
-    return grad(loss, x, d, create_graph=True)[0]
 
 
 def cross_entropy_composite(Tensor x, Tensor target, Tensor weight or None, ignore_index, reduction, label_smoothing):

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t
 
 from fastgrad._core.autograd cimport (
-    Node, Op, connect, grad_enabled, record, recording, recording2, reserve_saved, save, save_output,
+    Node, Op, connect, differentiate_composite, grad_enabled, record, recording, recording2, reserve_saved, save, save_output,
 )
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport fg_array, fg_params
@@ -127,7 +127,9 @@ cdef int rnn_rule(Node node, Tensor d) except -1:
     cdef fg_params params
     cdef int k
     if grad_enabled():
-        return composite_gradient(node, d)
+        nonlinearity, reverse = "relu" if node.integers[0] else "tanh", node.integers[1]
+        return differentiate_composite(
+            node, lambda *inputs: rnn_composite(*inputs, nonlinearity, reverse), [node.saved(k) for k in range(6)], d)
     d = contiguous(d)
     room = rnn_workspace(steps, x.array.shape[x.array.ndim - 2], x.array.shape[x.array.ndim - 1], w_hh.array.shape[0], 1)
     workspace = new_tensor(x.array.dtype, 1, &room)
@@ -164,18 +166,6 @@ cdef int rnn_rule(Node node, Tensor d) except -1:
     operands[10], operands[11], operands[12] = or_absent(h_0, &absent), &w_ih.array, &w_hh.array
     params.i[0], params.i[1], params.i[2] = node.integers[0], node.integers[1], 0
     return launch(FG_KERNEL_rnn_backward, operands, 13, &params, 2 * numel(&y.array) * w_hh.array.shape[0])
-
-
-cdef int composite_gradient(Node node, Tensor d) except -1:
-    from fastgrad._core.autograd import grad
-    cdef int k
-    inputs = [node.saved(k) for k in range(6)]
-    wanted = [k for k in range(6) if node.needs(k)]
-    y = rnn_composite(*inputs, "relu" if node.integers[0] else "tanh", node.integers[1])
-    gradients = grad(y, [inputs[k] for k in wanted], d, create_graph=True, materialize_grads=True)
-    for k, gradient in zip(wanted, gradients):
-        node.give(k, gradient)
-    return 0
 
 
 def rnn_composite(Tensor x, Tensor h_0 or None, Tensor w_ih, Tensor w_hh, Tensor b_ih or None, Tensor b_hh or None,

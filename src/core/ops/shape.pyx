@@ -633,7 +633,8 @@ def cat(tensors, dim=0):
         raise ValueError("[cat] expected a non-empty list of Tensors; got an empty one")
     axis = wrap_axis(dim, model.array.ndim, "cat")
     # PyTorch lets tensors of shape (0,) pass beside tensors of any shape.
-    parts = [x for x in parts if not ((<Tensor>x).array.ndim == 1 and (<Tensor>x).array.shape[0] == 0)] or [model]
+    if model.array.ndim != 1:
+        parts = [x for x in parts if (<Tensor>x).array.ndim != 1 or (<Tensor>x).array.shape[0] != 0]
     for x in parts:
         if x.array.ndim != model.array.ndim or any([
             x.array.shape[k] != model.array.shape[k] for k in range(x.array.ndim) if k != axis
