@@ -518,6 +518,15 @@ class TestCopies:
         assert module.first.scale.tolist() == [2.0, 2.0]
         assert list(other.first._buffers) == ["calls", "scratch"] and list(other._modules) == ["first", "second"]
 
+    def test_a_shallow_copy_shares_members_and_not_their_names(self) -> None:
+        module = Affine()
+        other = copy.copy(module)
+        assert other.scale is module.scale
+        other.extra = nn.Parameter(fg.ones(1))
+        del other.shift
+        assert [name for name, _ in module.named_parameters()] == ["scale", "shift"]
+        assert [name for name, _ in other.named_parameters()] == ["scale", "extra"]
+
     def test_a_copied_parameter(self) -> None:
         parameter = nn.Parameter(fg.ones(2), requires_grad=False)
         parameter.note = "kept"

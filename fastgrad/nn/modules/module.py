@@ -102,7 +102,9 @@ class Module:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
-            super().__setattr__(name, value)
+            # Registries of its own, so that a shallow copy may gain and lose members.
+            is_registry = name in ("_parameter_names", "_buffer_names", "_module_names")
+            super().__setattr__(name, dict(value) if is_registry else value)
 
     # the call
 
