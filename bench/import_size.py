@@ -10,7 +10,12 @@ import sys
 
 from bench.measure import Outcome
 
-MODULES = {"fastgrad": "fastgrad", "PyTorch": "torch", "JAX": "jax", "ONNX Runtime": "onnxruntime"}
+MODULES = {
+    "fastgrad": ("fastgrad",),
+    "PyTorch": ("torch",),
+    "JAX": ("jax", "jaxlib"),
+    "ONNX Runtime": ("onnxruntime",),
+}
 
 
 def import_seconds(module: str, repetitions: int) -> list[float]:
@@ -31,10 +36,10 @@ def megabytes(module: str) -> float:
 def outcomes(quick: bool) -> list[Outcome]:
     seconds = Outcome("import_size", "import beyond NumPy", None, limit=0.060)
     size = Outcome("import_size", "installed size beyond NumPy", None, limit=8.0, unit="MB")
-    for peer, module in MODULES.items():
-        if importlib.util.find_spec(module) is None:
+    for peer, modules in MODULES.items():
+        if importlib.util.find_spec(modules[0]) is None:
             continue
-        times = import_seconds(module, 3 if quick else 9)
+        times = import_seconds(modules[0], 3 if quick else 9)
         seconds.median[peer], seconds.best[peer] = statistics.median(times), min(times)
-        size.median[peer] = size.best[peer] = megabytes(module)
+        size.median[peer] = size.best[peer] = sum(megabytes(module) for module in modules)
     return [seconds, size]

@@ -161,8 +161,8 @@ def rows(quick: bool) -> Iterator[Row]:
         programs["NumPy"] = numpy_by_hand(size)
         if jax is not None:
             programs["JAX"] = jax_compiled(size)
-        yield Row("rnn", f"RNN relu {size}", programs, target, counted_flops(*size), tolerance=1e-3)
+        yield Row("rnn", f"RNN relu {size}", programs, target, counted_flops(*size), tolerance=1e-4)
     size, target = CELL
     programs = {peer: cell_loop(t, size) for peer, t in FRAMEWORKS.items()}
     programs["NumPy"] = numpy_by_hand(size)
-    yield Row("rnn", f"RNNCell in a loop {size}", programs, target, counted_flops(*size), tolerance=1e-3)
+    yield Row("rnn", f"RNNCell in a loop {size}", programs, target, counted_flops(*size), tolerance=1e-4)

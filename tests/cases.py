@@ -694,7 +694,7 @@ row(
     "embedding",
     lambda t, weight, index: t.nn.functional.embedding(index, weight),
     lambda weight, index: weight[index],
-    lambda d: (lambda n: [d.real((n, d.integer(1, 3))), d.index_below(n, d.shape())])(d.integer(1, 3)),
+    lambda d: (lambda n: [d.real((n, d.integer(1, 3))), d.index_below(n, d.shape(side=1))])(d.integer(1, 3)),
 )
 
 # Normalised exponentials and losses.

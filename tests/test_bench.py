@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
 import time
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("bench")
 
 from bench import elementwise, inference, measure, mlp, overhead, rnn
-from bench.__main__ import shown, table
 from bench.measure import Outcome, Program, Row
+from bench.report import markdown, put_into_readme, shown, table
 
 ROWS = [
     pytest.param(row, id=f"{module.__name__}: {row.name}")
@@ -50,7 +50,7 @@ def test_measures_time_per_step() -> None:
     assert outcome.percent_of_peak == pytest.approx(100 * 1e6 / outcome.median["fastgrad"] / 1e9)
 
 
-def test_the_table(capsys: Any) -> None:
+def test_the_table() -> None:
     outcomes = [
         Outcome("t", "fast", 2.0, {"fastgrad": 1e-6, "PyTorch": 3e-6}),
         Outcome("t", "slow", 4.0, {"fastgrad": 1e-3, "PyTorch": 3e-3}),
@@ -58,4 +58,12 @@ def test_the_table(capsys: Any) -> None:
     ]
     lines = table(outcomes).splitlines()
     assert "3.00" in lines[1] and "met" in lines[1] and "MISSED" in lines[2] and "failed: no" in lines[3]
+    assert "| fast | 1 us | 3 us (3.0x) |" in markdown(outcomes, "here")
     assert shown(1.5e-7, "s") == "0.15 us" and shown(0.25, "s") == "250 ms"
+
+
+def test_only_what_is_between_the_marks_changes(tmp_path: pathlib.Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("a\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nb\n")
+    put_into_readme("new\n", readme)
+    assert readme.read_text() == "a\n<!-- bench:begin -->\nnew\n<!-- bench:end -->\nb\n"

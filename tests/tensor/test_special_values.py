@@ -144,6 +144,11 @@ EMPTY: list[tuple[str, Callable[..., Any], tuple[int, ...]]] = [
     ("index by an empty array", lambda x: x.t()[fg.zeros(0, dtype=fg.int64)], (0, 0)),
     ("mask", lambda x: x[x > 0], (0,)),
     ("gather", lambda x: x.gather(1, fg.zeros(0, 2, dtype=fg.int64)), (0, 2)),
+    (
+        "embedding of no indices",
+        lambda x: fg.nn.functional.embedding(fg.zeros(2, 0, dtype=fg.int64), x.sum(0, keepdim=True)),
+        (2, 0, 3),
+    ),
     ("index_select", lambda x: x.index_select(1, fg.tensor([2, 0])), (0, 2)),
     ("where", lambda x: fg.where(x > 0, x, 0.0), (0, 3)),
     ("clamp", lambda x: x.clamp(0, 1), (0, 3)),
