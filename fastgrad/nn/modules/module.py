@@ -111,11 +111,12 @@ class Module:
     def __call__(self, input: Any = _ABSENT, other: Any = _ABSENT, /, *args: Any, **kwargs: Any) -> Any:
         # One or two arguments without keywords, the usual calls, are passed on as they are: to unpack a tuple and to
         # merge a dict would double what a call costs.
-        if self._call_hooks is None and not args and not kwargs:
-            if other is not _ABSENT:
+        if self._call_hooks is None and not kwargs:
+            if other is _ABSENT:
+                if input is not _ABSENT:
+                    return self.forward(input)
+            elif not args:
                 return self.forward(input, other)
-            if input is not _ABSENT:
-                return self.forward(input)
         args = (*(argument for argument in (input, other) if argument is not _ABSENT), *args)
         if self._call_hooks is None:
             return self.forward(*args, **kwargs)
