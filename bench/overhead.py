@@ -33,7 +33,7 @@ def chain(t: Any) -> Program:
 
 
 def user_function(t: Any) -> Program:
-    class ReLU(t.autograd.Function):  # type: ignore[misc,name-defined]
+    class ReLU(t.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: Any) -> Any:
             ctx.save_for_backward(x)

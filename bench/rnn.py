@@ -20,6 +20,7 @@ SIZES: list[tuple[Size, float]] = [
     ((35, 20, 200, 200), 1.6),
     ((100, 32, 1024, 1024), 1.1),
 ]
+TOLERANCE = 1e-3  # of the norm; where a sum is near 0, rounding decides a relu, and one in 3 million moves it by 3e-4
 CELL: tuple[Size, float] = ((50, 20, 64, 64), 6.0)
 
 
@@ -161,8 +162,8 @@ def rows(quick: bool) -> Iterator[Row]:
         programs["NumPy"] = numpy_by_hand(size)
         if jax is not None:
             programs["JAX"] = jax_compiled(size)
-        yield Row("rnn", f"RNN relu {size}", programs, target, counted_flops(*size), tolerance=1e-4)
+        yield Row("rnn", f"RNN relu {size}", programs, target, counted_flops(*size), tolerance=TOLERANCE)
     size, target = CELL
     programs = {peer: cell_loop(t, size) for peer, t in FRAMEWORKS.items()}
     programs["NumPy"] = numpy_by_hand(size)
-    yield Row("rnn", f"RNNCell in a loop {size}", programs, target, counted_flops(*size), tolerance=1e-4)
+    yield Row("rnn", f"RNNCell in a loop {size}", programs, target, counted_flops(*size), tolerance=TOLERANCE)
