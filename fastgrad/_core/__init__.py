@@ -44,7 +44,8 @@ FUSED = {
     "ops.loss": "cross_entropy cross_entropy_composite",
     "ops.random": "dropout",
     "ops.rnn": "rnn_layer rnn_cell rnn_composite",
-    "ops.optim": "sgd_step adam_step clear_grads grad_norm scale_grads",
+    "module": "ModuleBase call_in_turn",
+    "ops.optim": "sgd_step adam_step has_grads clear_grads grad_norm scale_grads",
 }
 
 METHODS = {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from fastgrad import _core
-from fastgrad._core import Tensor, adam_step
+from fastgrad._core import Tensor, adam_step, has_grads
 from fastgrad.optim.optimizer import Optimizer, _check_options, _checked
 
 
@@ -26,16 +26,16 @@ class _Part:
 
 
 class _Plan:
-    __slots__ = ("amsgrad", "idle", "params", "parts")
+    __slots__ = ("amsgrad", "params", "parts", "present")
 
-    def __init__(self, params: list[Tensor], idle: list[bool], amsgrad: bool, parts: list[_Part]) -> None:
+    def __init__(self, params: list[Tensor], present: bytes, amsgrad: bool, parts: list[_Part]) -> None:
         self.params = params
-        self.idle = idle  # which parameters had no gradient: they take no part, as in PyTorch
+        self.present = present  # which parameters had a gradient: the others take no part, as in PyTorch
         self.amsgrad = amsgrad
         self.parts = parts
 
 
-_NO_PLAN = _Plan([], [], False, [])
+_NO_PLAN = _Plan([], b"", False, [])
 
 
 class Adam(Optimizer):
@@ -83,10 +83,10 @@ class Adam(Optimizer):
         for group in self.param_groups:
             params = group["params"]
             amsgrad = group["amsgrad"]
-            idle = [p.grad is None for p in params]
+            present = has_grads(params)
             plan = self._plans.get(id(params), _NO_PLAN)
-            if plan.params is not params or plan.idle != idle or plan.amsgrad != amsgrad:
-                plan = self._make_plan(params, idle, amsgrad)
+            if plan.params is not params or plan.present != present or plan.amsgrad != amsgrad:
+                plan = self._make_plan(params, present, amsgrad)
             beta1, beta2 = group["betas"]
             for part in plan.parts:
                 adam_step(
@@ -98,11 +98,11 @@ class Adam(Optimizer):
                 part.step_tensor.fill_(part.step)
         return loss
 
-    def _make_plan(self, params: list[Tensor], idle: list[bool], amsgrad: bool) -> _Plan:
+    def _make_plan(self, params: list[Tensor], present: bytes, amsgrad: bool) -> _Plan:
         op = type(self).__name__
         parts: dict[int, _Part] = {}
-        for parameter, without_grad in zip(params, idle, strict=True):
-            if without_grad:
+        for parameter, has_grad in zip(params, present, strict=True):
+            if not has_grad:
                 continue
             state = self._state[parameter]
             # What a plan itself enters is written past the watch: it makes no plan stale.
@@ -123,7 +123,7 @@ class Adam(Optimizer):
                 part.max_exp_avg_sqs = part.max_exp_avg_sqs or []
                 part.max_exp_avg_sqs.append(_checked(op, "max_exp_avg_sq", state["max_exp_avg_sq"], parameter))
             dict.__setitem__(state, "step", part.step_tensor)
-        plan = self._plans[id(params)] = _Plan(params, idle, amsgrad, list(parts.values()))
+        plan = self._plans[id(params)] = _Plan(params, present, amsgrad, list(parts.values()))
         return plan
 
 

@@ -88,6 +88,7 @@ cdef struct EngineOps:
 cdef EngineOps engine_ops
 
 cdef bint grad_enabled() noexcept nogil
+cdef int switch_recording(int off) noexcept nogil
 cdef bint recording(Tensor x) noexcept
 cdef bint recording2(Tensor a, Tensor b) noexcept
 cdef Node record(Op* op, Tensor out, int edge_count)

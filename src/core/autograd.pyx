@@ -44,6 +44,13 @@ cdef bint grad_enabled() noexcept nogil:
     return not fg_current_grad_mode().recording_off
 
 
+cdef int switch_recording(int off) noexcept nogil:
+    """Switch recording off or on in this thread; returns what it was."""
+    cdef int was = fg_current_grad_mode().recording_off
+    fg_current_grad_mode().recording_off = off
+    return was
+
+
 cdef inline bint requires_grad_of(Tensor x) noexcept:
     return x.requires or (x.view_kind != NOT_A_VIEW and x.base is not None and x.base.requires)
 
@@ -1218,13 +1225,33 @@ def retains_grad(Tensor self) -> bool:
 # Modes
 
 
-class _Mode:
+cdef class GradMode:
     """A context manager that also decorates functions and generator functions."""
+
+    cdef int recording_off, inference, was_off, was_inference
+
+    cdef GradMode fresh(self):
+        """Another one for one call, so that a decorated function may call itself."""
+        cdef GradMode made = GradMode.__new__(GradMode)
+        made.recording_off, made.inference = self.recording_off, self.inference
+        return made
+
+    def __enter__(self):
+        cdef fg_grad_mode* mode = fg_current_grad_mode()
+        self.was_off, self.was_inference = mode.recording_off, mode.inference
+        mode.recording_off = self.recording_off
+        if self.inference >= 0:
+            mode.inference = self.inference
+        return self
+
+    def __exit__(self, kind, value, trace):
+        cdef fg_grad_mode* mode = fg_current_grad_mode()
+        mode.recording_off, mode.inference = self.was_off, self.was_inference
 
     def __call__(self, function):
         import inspect
         if inspect.isgeneratorfunction(function):
-            return self._wrap_generator(function)
+            return self.wrapped_generator(function)
 
         @functools.wraps(function)
         def wrapped(*args, **kwargs):
@@ -1232,7 +1259,8 @@ class _Mode:
                 return function(*args, **kwargs)
         return wrapped
 
-    def _wrap_generator(self, function):
+    def wrapped_generator(self, function):
+        """The mode holds while the generator runs, not between its items."""
         @functools.wraps(function)
         def wrapped(*args, **kwargs):
             generator = function(*args, **kwargs)
@@ -1249,11 +1277,8 @@ class _Mode:
                 generator.close()
         return wrapped
 
-    def fresh(self):
-        return type(self)()
 
-
-class no_grad(_Mode):
+cdef class no_grad(GradMode):
     """Record nothing inside: a context manager and a decorator, for this thread only. As torch.no_grad.
 
     >>> import fastgrad
@@ -1263,72 +1288,45 @@ class no_grad(_Mode):
     False
     """
 
-    mode = False
-
-    def __new__(cls, function=None):
-        self = object.__new__(cls)
-        return self if function is None else self(function)
-
-    def __enter__(self):
-        cdef fg_grad_mode* mode = fg_current_grad_mode()
-        self.previous = mode.recording_off
-        mode.recording_off = not self.mode
-        return self
-
-    def __exit__(self, *exception):
-        fg_current_grad_mode().recording_off = self.previous
+    def __cinit__(self):
+        self.recording_off, self.inference = 1, -1
 
 
-class enable_grad(no_grad):
+cdef class enable_grad(GradMode):
     """Record again inside, within a `no_grad`. As torch.enable_grad."""
 
-    mode = True
+    def __cinit__(self):
+        self.recording_off, self.inference = 0, -1
 
 
-class set_grad_enabled(_Mode):
+cdef class set_grad_enabled(GradMode):
     """Switch recording on or off, at once and, as a context manager, until its end. As torch.set_grad_enabled."""
 
     def __init__(self, mode):
-        self.mode = bool(mode)
-        self.previous = fg_current_grad_mode().recording_off
-        fg_current_grad_mode().recording_off = not self.mode
+        cdef fg_grad_mode* now = fg_current_grad_mode()
+        self.recording_off, self.inference = not mode, -1
+        self.was_off, self.was_inference = now.recording_off, now.inference
+        now.recording_off = self.recording_off
+
+    def __enter__(self):
+        fg_current_grad_mode().recording_off = self.recording_off
+        return self
 
     def __call__(self, function):
-        fg_current_grad_mode().recording_off = self.previous
-        return _Mode.__call__(self, function)
-
-    def __enter__(self):
-        fg_current_grad_mode().recording_off = not self.mode
-        return self
-
-    def __exit__(self, *exception):
-        fg_current_grad_mode().recording_off = self.previous
-
-    def fresh(self):
-        return set_grad_enabled(self.mode)
+        fg_current_grad_mode().recording_off = self.was_off
+        return GradMode.__call__(self, function)
 
 
-class inference_mode(_Mode):
+cdef class inference_mode(GradMode):
     """`no_grad` under PyTorch's other name: nothing is recorded inside. Tensors made inside are ordinary ones."""
 
-    def __new__(cls, mode=True):
-        self = object.__new__(cls)
-        self.mode = True if callable(mode) else bool(mode)
-        return self(mode) if callable(mode) else self
+    def __init__(self, mode=True):
+        self.recording_off, self.inference = bool(mode), bool(mode)
 
     def __enter__(self):
-        cdef fg_grad_mode* mode = fg_current_grad_mode()
-        self.previous = (mode.recording_off, mode.inference)
-        if self.mode:
-            mode.recording_off = mode.inference = 1
-        return self
-
-    def __exit__(self, *exception):
-        cdef fg_grad_mode* mode = fg_current_grad_mode()
-        mode.recording_off, mode.inference = self.previous
-
-    def fresh(self):
-        return inference_mode(self.mode)
+        if not self.recording_off:
+            self.recording_off = fg_current_grad_mode().recording_off
+        return GradMode.__enter__(self)
 
 
 def is_grad_enabled() -> bool:

@@ -4,7 +4,7 @@ import functools
 
 from fastgrad._core.autograd cimport (
     Node, Op, OutputShape, add_outputs, check_in_place, connect, engine_ops, grad_enabled, input_shape, rebase, record,
-    recording, reserve_saved, save, save_output, set_output, start_node, track,
+    recording, reserve_saved, save, save_output, set_output, start_node, switch_recording, track,
 )
 from fastgrad._core.tensor cimport NOT_A_VIEW, Tensor, alias, same_shape, shape_text, written
 
@@ -286,18 +286,23 @@ cdef object DEFAULT_BACKWARD = Function.backward
 
 cdef object apply_static(object cls, tuple args):
     cdef FunctionContext ctx = FunctionContext.__new__(FunctionContext)
+    cdef int was_off
     begin(ctx, cls, args)
-    with no_grad():
+    was_off = switch_recording(1)
+    try:
         if cls.setup_context is DEFAULT_SETUP:
             result = cls.forward(ctx, *args)
         else:
             result = cls.forward(*args)
             cls.setup_context(ctx, args, result)
+    finally:
+        switch_recording(was_off)
     return finish(ctx, args, result)
 
 
 cdef object apply_instance(object instance, tuple args):
     cdef FunctionContext ctx = <FunctionContext>instance
+    cdef int was_off
     if isinstance(type(instance).__dict__.get("forward"), staticmethod):
         raise RuntimeError(
             f"[{type(instance).__name__}] a Function with static methods is called through apply; got a call of an instance"
@@ -309,8 +314,11 @@ cdef object apply_instance(object instance, tuple args):
     ctx.used = True
     begin(ctx, instance, args)
     ctx.function = None      # the instance is the context itself: no cycle
-    with no_grad():
+    was_off = switch_recording(1)
+    try:
         result = instance.forward(*args)
+    finally:
+        switch_recording(was_off)
     return finish(ctx, args, result)
 
 

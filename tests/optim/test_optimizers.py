@@ -271,6 +271,38 @@ class TestStateDict:
         assert parameter.tolist() == [1.0, 1.0]
 
 
+class TestReplacedData:
+    """`p.data = ...` may change a parameter's shape after the optimizer has made its plan."""
+
+    @pytest.mark.parametrize("name", ["momentum", "adam", "amsgrad"])
+    def test_state_of_the_old_shape(self, name: str) -> None:
+        parameter = nn.Parameter(fg.ones(2))
+        optimizer = FACTORIES[name]([parameter])
+        run(optimizer, [parameter], range(2))
+        parameter.data, parameter.grad = fg.ones(3), None
+        parameter.grad = fg.ones(3)
+        with pytest.raises(RuntimeError, match=r"state of a parameter .* \(2,\) for .* \(3,\)"):
+            optimizer.step()
+        assert parameter.tolist() == [1.0, 1.0, 1.0]
+        optimizer.state.clear()
+        optimizer.step()
+        assert parameter[0].item() < 1.0
+
+    @pytest.mark.parametrize("name", FACTORIES)
+    def test_gradient_of_the_old_shape(self, name: str) -> None:
+        parameters = [nn.Parameter(fg.ones(2)), nn.Parameter(fg.ones(2))]
+        optimizer = FACTORIES[name](parameters)
+        for parameter in parameters:
+            parameter.grad = fg.ones(2)
+        parameters[1].data = fg.ones(3)
+        with pytest.raises(RuntimeError, match="gradients of their dtype and shape"):
+            optimizer.step()
+        assert parameters[0].tolist() == [1.0, 1.0]
+        parameters[1].grad = None
+        optimizer.step()
+        assert parameters[0].tolist() == pytest.approx([0.9, 0.9], abs=2e-3)
+
+
 class TestBase:
     def test_names_and_repr(self) -> None:
         net = nn.Linear(2, 1)

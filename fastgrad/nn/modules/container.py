@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any
 
-from fastgrad._core import Tensor
+from fastgrad._core import Tensor, call_in_turn
 from fastgrad.nn.modules.module import Module
 from fastgrad.nn.parameter import Parameter
 
@@ -99,9 +99,7 @@ class Sequential(_Numbered):
             self.add_module(str(name), module)
 
     def forward(self, input: Any) -> Any:
-        for name in self._module_names:
-            input = getattr(self, name)(input)
-        return input
+        return call_in_turn(self, self._module_names, input)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):

@@ -19,8 +19,6 @@ from fastgrad.nn.parameter import Buffer, Parameter
 from fastgrad.utils.hooks import BackwardHooks, RemovableHandle
 
 Self = TypeVar("Self", bound="Module")
-_ABSENT = object()
-
 
 class _Members(MutableMapping):
     """The members of one kind of a module: name -> value, in the order of registration."""
@@ -67,7 +65,7 @@ class _IncompatibleKeys(NamedTuple):
         return f"_IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
 
 
-class Module:
+class Module(_core.ModuleBase):
     """Base class of all modules; your models subclass it and define `forward`.
 
     Names, arguments and semantics are those of PyTorch's `nn.Module`.
@@ -107,20 +105,6 @@ class Module:
             super().__setattr__(name, dict(value) if is_registry else value)
 
     # the call
-
-    def __call__(self, input: Any = _ABSENT, other: Any = _ABSENT, /, *args: Any, **kwargs: Any) -> Any:
-        # One or two arguments without keywords, the usual calls, are passed on as they are: to unpack a tuple and to
-        # merge a dict would double what a call costs.
-        if self._call_hooks is None and not kwargs:
-            if other is _ABSENT:
-                if input is not _ABSENT:
-                    return self.forward(input)
-            elif not args:
-                return self.forward(input, other)
-        args = (*(argument for argument in (input, other) if argument is not _ABSENT), *args)
-        if self._call_hooks is None:
-            return self.forward(*args, **kwargs)
-        return self._call_with_hooks(args, kwargs)
 
     def forward(self, *input: Any) -> Any:
         """Compute the module's result; every subclass defines it."""

@@ -1,5 +1,6 @@
 """Optimizer steps and operations on all gradients of a model, each one launch whatever the number of parameters."""
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
@@ -7,7 +8,9 @@ from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_FLOAT64, fg_array, fg_params
 from fastgrad._core.launch cimport launch
 from fastgrad._core.ops.elementwise cimport tensor_clone
-from fastgrad._core.tensor cimport Tensor, alias, is_contiguous, is_float, new_like, new_tensor, numel, written
+from fastgrad._core.tensor cimport (
+    Tensor, alias, is_contiguous, is_float, new_like, new_tensor, numel, same_shape, shape_text, written,
+)
 
 
 # Room for the operands of a launch: on the stack for small models.
@@ -22,11 +25,24 @@ cdef Tensor gradient_of(Tensor p, str op):
     cdef Tensor g = p.gradient
     if g is None:
         return None
-    if not is_contiguous(&p.array) or not is_float(p.array.dtype) or g.array.dtype != p.array.dtype:
+    if not is_contiguous(&p.array) or not is_float(p.array.dtype) or g.array.dtype != p.array.dtype or (
+            not same_shape(&g.array, &p.array)):
         raise RuntimeError(
-            f"[{op}] parameters must be contiguous float tensors with gradients of their dtype; got {p.dtype}, gradient {g.dtype}"
+            f"[{op}] parameters must be contiguous float tensors with gradients of their dtype and shape; got {p.dtype} "
+            f"{shape_text(&p.array)}, gradient {g.dtype} {shape_text(&g.array)}"
         )
     return g if is_contiguous(&g.array) else tensor_clone(alias(g))
+
+
+cdef Tensor state_of(object state, Tensor p, str op):
+    """A tensor of the optimizer's state, which `p.data = ...` since the last step may have left behind."""
+    cdef Tensor s = <Tensor?>state
+    if s.array.dtype != p.array.dtype or not same_shape(&s.array, &p.array) or not is_contiguous(&s.array):
+        raise RuntimeError(
+            f"[{op}] the state of a parameter must be contiguous and of its dtype and shape; got {s.dtype} "
+            f"{shape_text(&s.array)} for {p.dtype} {shape_text(&p.array)}"
+        )
+    return s
 
 
 def sgd_step(list params, list momentum_buffers, double lr, double momentum, double dampening, double weight_decay,
@@ -63,7 +79,7 @@ def sgd_step(list params, list momentum_buffers, double lr, double momentum, dou
                 count += 3
                 work += numel(&p.array)
                 continue
-            buffer = <Tensor?>momentum_buffers[k] if momentum_buffers[k] is not None else None
+            buffer = state_of(momentum_buffers[k], p, "sgd") if momentum_buffers[k] is not None else None
             if buffer is None:
                 buffer = momentum_buffers[k] = new_like(p)
                 fresh[fresh_count], fresh[fresh_count + 1], fresh[fresh_count + 2] = &p.array, &g.array, &buffer.array
@@ -112,9 +128,9 @@ def adam_step(list params, list exp_avgs, list exp_avg_sqs, max_exp_avg_sqs, dou
             written(p)
             if g is not p.gradient:
                 kept.append(g)
-            m, v = <Tensor?>exp_avgs[k], <Tensor?>exp_avg_sqs[k]
+            m, v = state_of(exp_avgs[k], p, "adam"), state_of(exp_avg_sqs[k], p, "adam")
             operands[count], operands[count + 1], operands[count + 2], operands[count + 3] = &p.array, &g.array, &m.array, &v.array
-            operands[count + 4] = &(<Tensor?>max_exp_avg_sqs[k]).array if amsgrad else &ABSENT
+            operands[count + 4] = &state_of(max_exp_avg_sqs[k], p, "adam").array if amsgrad else &ABSENT
             count += 5
             work += numel(&p.array)
         settings.f[0], settings.f[1], settings.f[2], settings.f[3], settings.f[4] = lr, beta1, beta2, eps, weight_decay
@@ -125,6 +141,16 @@ def adam_step(list params, list exp_avgs, list exp_avg_sqs, max_exp_avg_sqs, dou
     finally:
         if operands != on_stack:
             free(operands)
+
+
+def has_grads(list params) -> bytes:
+    """For every parameter 1 if it has a gradient and 0 if not."""
+    cdef bytes found = PyBytes_FromStringAndSize(NULL, len(params))
+    cdef char* flags = found
+    cdef Py_ssize_t k
+    for k in range(len(params)):
+        flags[k] = (<Tensor?>params[k]).gradient is not None
+    return found
 
 
 def clear_grads(list params) -> None:

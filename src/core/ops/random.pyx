@@ -172,12 +172,13 @@ def exponential_(Tensor input, double lambd=1, *, Generator generator=None):
 def random_(Tensor input, *bounds, Generator generator=None):
     """Fill with integers: `random_()`, `random_(to)`, `random_(from, to)`, `to` excluded. See torch.Tensor.random_."""
     cdef fg_params params
-    limits = {0: 2, 1: 256, 2: 1 << 31, 3: (1 << 63) - 1, 4: (1 << 24) + 1, 5: (1 << 53) + 1}
+    limits = {0: 2, 1: 256, 2: 1 << 31, 3: 1 << 63, 4: (1 << 24) + 1, 5: (1 << 53) + 1}
     low = bounds[0] if len(bounds) == 2 else 0
     high = bounds[len(bounds) - 1] if bounds else limits[input.array.dtype]
     if low >= high:
         raise RuntimeError(f"[random_] expects 'from' to be less than 'to'; got from={low} >= to={high}")
-    params.i[0], params.i[1] = low, high
+    # The kernel takes the difference as unsigned, so that 2^63 wraps to what it should be.
+    params.i[0], params.i[1] = low, high if high != 1 << 63 else -1 << 63
     return filled(FG_KERNEL_random_integers, input, generator, &params, "random_")
 
 
