@@ -24,27 +24,27 @@ from fastgrad._core.autograd import set_grad_enabled as set_grad_enabled
 from fastgrad._core.function import Function as Function
 
 __all__ = [
-    "Size", "Tensor", "bool", "device", "double", "dtype", "float", "float32", "float64", "get_default_dtype", "int",
-    "int32", "int64", "layout", "long", "set_default_dtype", "strided", "uint8", "Function", "Generator", "abs", "abs_",
-    "add", "addcdiv", "addcmul", "addmm", "addmv", "all", "allclose", "amax", "amin", "any", "arange", "argmax",
-    "argmin", "as_strided", "as_tensor", "baddbmm", "bernoulli", "bitwise_and", "bitwise_not", "bitwise_or",
-    "bitwise_xor", "bmm", "broadcast_shapes", "broadcast_tensors", "broadcast_to", "cat", "ceil", "ceil_", "chunk",
-    "clamp", "clamp_", "clamp_max", "clamp_min", "clone", "cos", "cos_", "count_nonzero", "cumsum", "default_generator",
-    "detach", "div", "dot", "empty", "empty_cache", "empty_like", "enable_grad", "eq", "equal", "erf", "erf_", "exp",
-    "exp_", "expm1", "expm1_", "eye", "flatten", "flip", "floor", "floor_", "floor_divide", "fmod", "from_dlpack",
-    "from_numpy", "frombuffer", "full", "full_like", "gather", "ge", "get_num_threads", "get_rng_state", "gt",
-    "index_add", "index_select", "inference_mode", "initial_seed", "is_floating_point", "is_grad_enabled",
-    "is_inference_mode_enabled", "is_tensor", "isclose", "isfinite", "isinf", "isnan", "launch_kernel", "le", "lerp",
-    "linspace", "log", "log1p", "log1p_", "log_", "log_softmax", "logical_and", "logical_not", "logical_or",
-    "logical_xor", "logsumexp", "lt", "manual_seed", "masked_fill", "masked_select", "matmul", "max", "maximum", "mean",
-    "memory_stats", "min", "minimum", "mm", "movedim", "mul", "mv", "narrow", "ne", "neg", "neg_", "no_grad", "nonzero",
-    "norm", "normal", "numel", "observe", "ones", "ones_like", "outer", "permute", "pow", "prod", "promote_types",
-    "rand", "rand_like", "randint", "randn", "randn_like", "randperm", "reciprocal", "reciprocal_", "relu", "relu_",
-    "remainder", "reset_peak_memory", "reshape", "result_type", "round", "round_", "rsqrt", "rsqrt_", "rsub", "scatter",
-    "scatter_add", "seed", "select", "set_grad_enabled", "set_num_threads", "set_rng_state", "show_config", "sigmoid",
-    "sigmoid_", "sign", "sign_", "sin", "sin_", "softmax", "split", "sqrt", "sqrt_", "square", "square_", "squeeze",
-    "stack", "std", "sub", "sum", "t", "tanh", "tanh_", "tensor", "transpose", "trunc", "trunc_", "unbind", "unflatten",
-    "unsqueeze", "var", "where", "zeros", "zeros_like",
+    "Function", "Generator", "Size", "Tensor", "abs", "abs_", "add", "addcdiv", "addcmul", "addmm", "addmv", "all",
+    "allclose", "amax", "amin", "any", "arange", "argmax", "argmin", "as_strided", "as_tensor", "baddbmm", "bernoulli",
+    "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "bmm", "bool", "broadcast_shapes", "broadcast_tensors",
+    "broadcast_to", "cat", "ceil", "ceil_", "chunk", "clamp", "clamp_", "clamp_max", "clamp_min", "clone", "cos",
+    "cos_", "count_nonzero", "cumsum", "default_generator", "detach", "device", "div", "dot", "double", "dtype",
+    "empty", "empty_cache", "empty_like", "enable_grad", "eq", "equal", "erf", "erf_", "exp", "exp_", "expm1", "expm1_",
+    "eye", "flatten", "flip", "float", "float32", "float64", "floor", "floor_", "floor_divide", "fmod", "from_dlpack",
+    "from_numpy", "frombuffer", "full", "full_like", "gather", "ge", "get_default_dtype", "get_num_threads",
+    "get_rng_state", "gt", "index_add", "index_select", "inference_mode", "initial_seed", "int", "int32", "int64",
+    "is_floating_point", "is_grad_enabled", "is_inference_mode_enabled", "is_tensor", "isclose", "isfinite", "isinf",
+    "isnan", "launch_kernel", "layout", "le", "lerp", "linspace", "log", "log1p", "log1p_", "log_", "log_softmax",
+    "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "long", "lt", "manual_seed", "masked_fill",
+    "masked_select", "matmul", "max", "maximum", "mean", "memory_stats", "min", "minimum", "mm", "movedim", "mul", "mv",
+    "narrow", "ne", "neg", "neg_", "no_grad", "nonzero", "norm", "normal", "numel", "observe", "ones", "ones_like",
+    "outer", "permute", "pow", "prod", "promote_types", "rand", "rand_like", "randint", "randn", "randn_like",
+    "randperm", "reciprocal", "reciprocal_", "relu", "relu_", "remainder", "reset_peak_memory", "reshape",
+    "result_type", "round", "round_", "rsqrt", "rsqrt_", "rsub", "scatter", "scatter_add", "seed", "select",
+    "set_default_dtype", "set_grad_enabled", "set_num_threads", "set_rng_state", "show_config", "sigmoid", "sigmoid_",
+    "sign", "sign_", "sin", "sin_", "softmax", "split", "sqrt", "sqrt_", "square", "square_", "squeeze", "stack", "std",
+    "strided", "sub", "sum", "t", "tanh", "tanh_", "tensor", "transpose", "trunc", "trunc_", "uint8", "unbind",
+    "unflatten", "unsqueeze", "var", "where", "zeros", "zeros_like",
 ]  # fmt: skip
 
 FUNCTIONS: dict[str, str]
@@ -197,6 +197,7 @@ class Tensor:
     def tolist(self) -> Any: ...
     def numpy(self, *, force: _bool = False) -> np.ndarray[Any, Any]: ...
     def __array__(self, dtype: Any = None, copy: _bool | None = None) -> np.ndarray[Any, Any]: ...
+    def __buffer__(self, flags: _int, /) -> memoryview: ...
     def __dlpack__(self, **options: Any) -> Any: ...
     def __dlpack_device__(self) -> tuple[_int, _int]: ...
     def __deepcopy__(self, memo: dict[_int, Any]) -> Self: ...
@@ -242,8 +243,8 @@ class Tensor:
     def __iand__(self, other: _Operand) -> Self: ...
     def __ior__(self, other: _Operand) -> Self: ...
     def __ixor__(self, other: _Operand) -> Self: ...
-    def __eq__(self, other: _Operand) -> Tensor: ...  # type: ignore[override]
-    def __ne__(self, other: _Operand) -> Tensor: ...  # type: ignore[override]
+    def __eq__(self, other: Any) -> Tensor: ...  # type: ignore[override]
+    def __ne__(self, other: Any) -> Tensor: ...  # type: ignore[override]
     def __lt__(self, other: _Operand) -> Tensor: ...
     def __le__(self, other: _Operand) -> Tensor: ...
     def __gt__(self, other: _Operand) -> Tensor: ...
@@ -829,7 +830,7 @@ def rnn_composite(
     b_hh: Tensor | None,
     nonlinearity: str,
     reverse: _bool,
-) -> RNNRET: ...
+) -> Tensor: ...
 
 # optim
 
@@ -858,9 +859,19 @@ def adam_step(
     maximize: _bool,
     decoupled: _bool,
 ) -> None: ...
+def has_grads(params: list[Tensor]) -> bytes: ...
 def clear_grads(params: list[Tensor]) -> None: ...
 def grad_norm(params: list[Tensor], norm_type: _float) -> Tensor: ...
 def scale_grads(params: list[Tensor], factor: _float) -> None: ...
+
+# module
+
+class ModuleBase:
+    # A module defines forward with its own arguments; the hooks are its subclass's.
+    forward: Callable[..., Any]
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+def call_in_turn(owner: ModuleBase, names: Iterable[str], input: Any) -> Any: ...
 
 # random
 
