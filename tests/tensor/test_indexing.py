@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import fastgrad as fg
 
-MORE = settings(max_examples=200)
+MORE = settings(max_examples=10 * settings().max_examples)
 
 
 @st.composite
@@ -82,7 +82,8 @@ def test_gradient_of_set(given_: Any) -> None:
     y.sum().backward()
     written = numpy_set(np.zeros(array.shape), index, 1.0)
     np.testing.assert_array_equal(x.grad.numpy(), 1 - written)
-    assert value.grad.item() == written.sum()
+    # A place named twice counts twice, as in PyTorch, though the last write wins.
+    assert value.grad.item() == numpy_get(np.ones(array.shape), index).sum()
 
 
 class TestForms:
