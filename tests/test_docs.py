@@ -21,7 +21,7 @@ def modules() -> Iterator[Any]:
 
 
 def documented() -> dict[str, str]:
-    """{name: docstring with an example}, by walking modules and classes; doctest's own finder skips compiled functions."""
+    """{name: docstring with an example}; doctest's own finder skips compiled functions."""
     found: dict[str, str] = {}
     seen: set[str] = set()
 

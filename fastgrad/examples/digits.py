@@ -9,6 +9,7 @@ The data's source and licence: digits.md.
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import pathlib
 import sys
@@ -131,9 +132,7 @@ class Progress:
 
     def __iter__(self) -> Iterator[int]:
         if importlib.util.find_spec("tqdm") is not None:
-            from tqdm import tqdm
-
-            self.bar = tqdm(
+            self.bar = importlib.import_module("tqdm").tqdm(
                 self.numbers, desc=self.description, unit="epoch", initial=self.numbers.start, total=self.numbers.stop
             )
             yield from self.bar
@@ -156,10 +155,10 @@ class Progress:
 
 def draw(trainings: list[Training], wrong: dict[str, list[tuple[Any, int, int]]], path: pathlib.Path) -> None:
     """The loss of every epoch on the left, the misread digits of each model on the right."""
-    from matplotlib.figure import Figure
-
     shown = 12
-    figure = Figure(figsize=(11, 2.2 + 1.6 * len(trainings)), layout="constrained")
+    figure = importlib.import_module("matplotlib.figure").Figure(
+        figsize=(11, 2.2 + 1.6 * len(trainings)), layout="constrained"
+    )
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.35))
     axes = left.subplots()
     for training in trainings:
