@@ -69,7 +69,7 @@ def draw(outcomes: list[Outcome], path: pathlib.Path) -> None:
     axes.set_yticks(range(len(rows)), [o.name for o in rows], fontsize=8)
     axes.set_xlabel("times faster than the peer, one core (left of 1: slower)")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=8, loc="outside upper center", ncols=len(PEERS) + 1)
     figure.savefig(path, dpi=130)
 
 
