@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastgrad.autograd import Function, Variable, gradcheck, gradgradcheck
 
 import fastgrad as fg
 import fastgrad.nn as nn
+from fastgrad.autograd import Function, Variable, gradcheck, gradgradcheck
 
 
 class ReLUF(Function):
