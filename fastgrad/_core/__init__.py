@@ -16,12 +16,12 @@ FUNCTIONS = {
         no_grad enable_grad set_grad_enabled inference_mode is_grad_enabled is_inference_mode_enabled""",
     "function": "Function",
     "ops.elementwise": """
-        abs neg sign sqrt rsqrt reciprocal square exp expm1 log log1p sin cos tanh sigmoid erf floor ceil round trunc relu
-        abs_ neg_ sign_ sqrt_ rsqrt_ reciprocal_ square_ exp_ expm1_ log_ log1p_ sin_ cos_ tanh_ sigmoid_ erf_ floor_ ceil_
-        round_ trunc_ relu_ add sub rsub mul div pow maximum minimum floor_divide remainder fmod eq ne lt le gt ge
-        logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not isnan isinf isfinite
-        isclose allclose equal where masked_fill clamp clamp_ clamp_min clamp_max addcmul addcdiv lerp clone result_type
-        promote_types""",
+        abs neg sign sqrt rsqrt reciprocal square exp expm1 log log1p sin cos tanh sigmoid erf floor ceil round trunc
+        relu abs_ neg_ sign_ sqrt_ rsqrt_ reciprocal_ square_ exp_ expm1_ log_ log1p_ sin_ cos_ tanh_ sigmoid_ erf_
+        floor_ ceil_ round_ trunc_ relu_ add sub rsub mul div pow maximum minimum floor_divide remainder fmod eq ne lt
+        le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not isnan
+        isinf isfinite isclose allclose equal where masked_fill clamp clamp_ clamp_min clamp_max addcmul addcdiv lerp
+        clone result_type promote_types""",
     "ops.shape": """
         reshape flatten unflatten squeeze unsqueeze transpose t permute movedim broadcast_to detach as_strided cat stack
         split chunk unbind flip broadcast_tensors broadcast_shapes""",
@@ -30,11 +30,11 @@ FUNCTIONS = {
     "ops.linalg": "matmul mm bmm mv dot outer addmm addmv baddbmm",
     "ops.loss": "softmax log_softmax",
     "ops.random": """
-        Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state rand randn randint randperm
-        rand_like randn_like normal bernoulli""",
+        Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state rand randn randint
+        randperm rand_like randn_like normal bernoulli""",
     "ops.creation": """
-        tensor as_tensor from_numpy frombuffer from_dlpack empty zeros ones full empty_like zeros_like ones_like full_like
-        arange linspace eye is_tensor is_floating_point numel=numel_of""",
+        tensor as_tensor from_numpy frombuffer from_dlpack empty zeros ones full empty_like zeros_like ones_like
+        full_like arange linspace eye is_tensor is_floating_point numel=numel_of""",
 }
 
 # What nn and optim use and PyTorch does not have at its top level.
@@ -51,19 +51,20 @@ FUSED = {
 METHODS = {
     "autograd": "backward=tensor_backward register_hook register_post_accumulate_grad_hook retain_grad",
     "ops.elementwise": """
-        abs neg sign sqrt rsqrt reciprocal square exp expm1 log log1p sin cos tanh sigmoid erf floor ceil round trunc relu
-        abs_ neg_ sign_ sqrt_ rsqrt_ reciprocal_ square_ exp_ expm1_ log_ log1p_ sin_ cos_ tanh_ sigmoid_ erf_ floor_ ceil_
-        round_ trunc_ relu_ add sub rsub mul div pow add_ sub_ mul_ div_ pow_ maximum minimum floor_divide remainder fmod
-        eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not
-        isnan isinf isfinite isclose allclose equal where=tensor_where masked_fill masked_fill_ clamp clamp_ clamp_min
-        clamp_max addcmul addcdiv addcmul_ addcdiv_ lerp lerp_ clone copy_ contiguous=contiguous_tensor to type=type_
-        type_as float=to_float double=to_double long=to_long int=to_int bool=to_bool byte=to_byte""",
+        abs neg sign sqrt rsqrt reciprocal square exp expm1 log log1p sin cos tanh sigmoid erf floor ceil round trunc
+        relu abs_ neg_ sign_ sqrt_ rsqrt_ reciprocal_ square_ exp_ expm1_ log_ log1p_ sin_ cos_ tanh_ sigmoid_ erf_
+        floor_ ceil_ round_ trunc_ relu_ add sub rsub mul div pow add_ sub_ mul_ div_ pow_ maximum minimum floor_divide
+        remainder fmod eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or
+        bitwise_xor bitwise_not isnan isinf isfinite isclose allclose equal where=tensor_where masked_fill masked_fill_
+        clamp clamp_ clamp_min clamp_max addcmul addcdiv addcmul_ addcdiv_ lerp lerp_ clone copy_
+        contiguous=contiguous_tensor to type=type_ type_as float=to_float double=to_double long=to_long int=to_int
+        bool=to_bool byte=to_byte""",
     "ops.shape": """
         view reshape view_as reshape_as flatten unflatten squeeze unsqueeze transpose t permute movedim expand expand_as
         broadcast_to detach detach_ as_strided split chunk unbind repeat flip""",
     "ops.indexing": """
-        select narrow index_select gather scatter scatter_add scatter_ scatter_add_ index_add index_add_ index_put_ masked_select
-        nonzero""",
+        select narrow index_select gather scatter scatter_add scatter_ scatter_add_ index_add index_add_ index_put_
+        masked_select nonzero""",
     "ops.reduce": "sum mean prod any all amax amin max min argmax argmin norm var std logsumexp cumsum count_nonzero",
     "ops.linalg": "matmul mm bmm mv dot outer addmm addmv baddbmm",
     "ops.loss": "softmax log_softmax",
@@ -96,7 +97,6 @@ _tensor.add_methods(
         "T": property(_shape.adjoint_view),
         "mT": property(_shape.matrix_transpose),
         "retains_grad": property(_autograd.retains_grad),
-        "cpu": lambda self: self,
         "multiply": functions["mul"],
         "divide": functions["div"],
     }

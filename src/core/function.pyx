@@ -47,6 +47,7 @@ cdef class FunctionContext(Node):
 
     @property
     def saved_tensors(self):
+        """What `save_for_backward` kept; raises if one of them was changed in place since."""
         cdef int k
         if self.output_count == 0 and self.to_save is not None:
             return self.to_save
@@ -54,6 +55,7 @@ cdef class FunctionContext(Node):
 
     @property
     def saved_variables(self):
+        """`saved_tensors` by its older name."""
         return self.saved_tensors
 
     def mark_dirty(self, *tensors) -> None:

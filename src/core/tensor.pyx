@@ -40,6 +40,7 @@ cdef class dtype:
 
     @property
     def is_complex(self) -> bool:
+        """False: there are no complex dtypes."""
         return False
 
 
@@ -372,6 +373,7 @@ cdef class Tensor:
 
     @property
     def shape(self):
+        """The sizes of the axes."""
         return shape_tuple(&self.array)
 
     def size(self, dim=None):
@@ -384,6 +386,7 @@ cdef class Tensor:
 
     @property
     def ndim(self):
+        """The number of axes."""
         return self.array.ndim
 
     def dim(self):
@@ -398,22 +401,31 @@ cdef class Tensor:
 
     @property
     def dtype(self):
+        """The type of the elements."""
         return dtype_object(self.array.dtype)
 
     @property
     def device(self):
+        """Where the elements lie: the CPU."""
         return CPU
 
     @property
     def layout(self):
+        """How the elements lie: strided."""
         return strided
 
     @property
     def is_cuda(self):
+        """False: the elements lie on the CPU."""
         return False
+
+    def cpu(self):
+        """The tensor itself, which lives on the CPU."""
+        return self
 
     @property
     def itemsize(self):
+        """The bytes of one element."""
         return ITEMSIZES[self.array.dtype]
 
     def element_size(self):
@@ -422,6 +434,7 @@ cdef class Tensor:
 
     @property
     def nbytes(self):
+        """The bytes of all elements."""
         return numel(&self.array) * ITEMSIZES[self.array.dtype]
 
     def stride(self, dim=None):
@@ -456,16 +469,19 @@ cdef class Tensor:
 
     @property
     def _version(self):
+        """How many in-place writes the Storage has seen."""
         return self.storage.version
 
     @property
     def _base(self):
+        """The tensor that this is a view of, or None."""
         return self.base
 
     # autograd
 
     @property
     def requires_grad(self):
+        """Are ops on this tensor recorded? Set it on leaves; what recorded ops return has it."""
         return self.requires or (self.base is not None and self.base.requires)
 
     @requires_grad.setter
@@ -489,6 +505,7 @@ cdef class Tensor:
 
     @property
     def grad(self):
+        """The sum of the gradients that backward has found so far, or None."""
         return self.gradient
 
     @grad.setter
@@ -513,18 +530,22 @@ cdef class Tensor:
 
     @property
     def grad_fn(self):
+        """The Node of the op that made this tensor, or None for a leaf."""
         return operators.node(self)
 
     @property
     def is_leaf(self):
+        """Did no recorded op make it? Only leaves get a `.grad` by themselves."""
         return not self.requires_grad or operators.node(self) is None
 
     @property
     def output_nr(self):
+        """Which output of its op this is."""
         return self.output_number
 
     @property
     def data(self):
+        """A tensor on the same elements, outside the graph, whose in-place changes autograd does not see."""
         cdef Tensor t = alias(self)
         t.untracked = True
         return t

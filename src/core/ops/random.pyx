@@ -60,6 +60,7 @@ cdef class Generator:
 
     @property
     def device(self):
+        """Where the state lies: the CPU."""
         return self.state.device
 
     def get_state(self):
