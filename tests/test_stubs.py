@@ -120,12 +120,7 @@ def test_every_name_is_declared_and_nothing_else() -> None:
 
 
 def test_every_attribute_of_a_tensor_is_declared_and_nothing_else() -> None:
-    slots = {
-        "__buffer__",
-        "__release_buffer__",
-        "__delitem__",
-        "__pyx_vtable__",
-    }  # in vars from Python 3.12 on, or empty
+    empty = {"__delitem__", "__release_buffer__", "__pyx_vtable__"}
     own = {name for name, value in vars(fg.Tensor).items() if name in METHODS or getattr(object, name, None) is None}
     assert own - empty <= set(TENSOR) <= {*vars(fg.Tensor), *UNSEEN}
 

@@ -70,8 +70,9 @@ def gradcheck(
     >>> fastgrad.autograd.gradcheck(lambda x: x.exp(), x)
     True
     """
+    arguments = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     try:
-        _check(func, (inputs,) if isinstance(inputs, Tensor) else tuple(inputs), eps, atol, rtol, nondet_tol, check_undefined_grad)
+        _check(func, arguments, eps, atol, rtol, nondet_tol, check_undefined_grad)
     except GradcheckError:
         if raise_exception:
             raise
@@ -80,7 +81,13 @@ def gradcheck(
 
 
 def _check(
-    func: Callable[..., Any], inputs: tuple[Any, ...], eps: float, atol: float, rtol: float, nondet_tol: float, undefined: bool
+    func: Callable[..., Any],
+    inputs: tuple[Any, ...],
+    eps: float,
+    atol: float,
+    rtol: float,
+    nondet_tol: float,
+    undefined: bool,
 ) -> None:
     checked = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
     if not checked:
@@ -142,7 +149,8 @@ def _jacobians(out: Tensor, inputs: list[Tensor]) -> list[Tensor]:
                 )
             column.append((_core.zeros_like(x.detach()) if gradient is None else gradient.detach()).reshape(-1))
     return [
-        _core.stack(column, 1) if column else x.new_zeros(x.numel(), 0) for column, x in zip(columns, inputs, strict=True)
+        _core.stack(column, 1) if column else x.new_zeros(x.numel(), 0)
+        for column, x in zip(columns, inputs, strict=True)
     ]
 
 
@@ -150,7 +158,10 @@ def _check_undefined(results: list[Tensor], inputs: list[Tensor]) -> None:
     """The gradient through one output alone equals that with zeros for the others."""
     results = [out for out in results if out.requires_grad]
     for position, out in enumerate(results):
-        seeds = [_core.ones_like(o.detach()) if k == position else _core.zeros_like(o.detach()) for k, o in enumerate(results)]
+        seeds = [
+            _core.ones_like(o.detach()) if k == position else _core.zeros_like(o.detach())
+            for k, o in enumerate(results)
+        ]
         alone = grad(out, inputs, seeds[position], retain_graph=True, allow_unused=True)
         together = grad(results, inputs, seeds, retain_graph=True, allow_unused=True)
         for mine, other in zip(alone, together, strict=True):
@@ -159,8 +170,8 @@ def _check_undefined(results: list[Tensor], inputs: list[Tensor]) -> None:
             difference = a - b
             if isinstance(difference, Tensor) and difference.numel() and difference.abs().max().item() > 1e-10:
                 raise GradcheckError(
-                    "[gradcheck] an output without a gradient must count as one with a gradient of zeros; got a difference "
-                    f"with output {position} alone"
+                    "[gradcheck] an output without a gradient must count as one with a gradient of zeros; got a "
+                    f"difference with output {position} alone"
                 )
 
 
@@ -177,7 +188,7 @@ def gradgradcheck(
     check_undefined_grad: bool = True,
     fast_mode: bool = False,
 ) -> bool:
-    """`gradcheck` of the gradient: second derivatives with respect to the inputs and to `grad_outputs` (random if None).
+    """`gradcheck` of the gradient: second derivatives by the inputs and by `grad_outputs`, which are random if None.
 
     See torch.autograd.gradgradcheck.
 
