@@ -261,7 +261,8 @@ def log_softmax(x: Array, dim: int) -> Array:
     if not x.ndim:
         return np.zeros_like(x)
     shifted = x - x.max(axis=dim, keepdims=True, initial=-np.inf)
-    return shifted - np.log(np.exp(shifted).sum(axis=dim, keepdims=True))
+    with np.errstate(divide="ignore"):  # an empty axis
+        return shifted - np.log(np.exp(shifted).sum(axis=dim, keepdims=True))
 
 
 # Elementwise, one operand. floor and its kin have derivative zero everywhere that they have one.
