@@ -15,13 +15,17 @@ FUNCTIONS = {
     "autograd": """
         no_grad enable_grad set_grad_enabled inference_mode is_grad_enabled is_inference_mode_enabled""",
     "function": "Function",
-    "ops.elementwise": """
+    "ops.unary": """
         abs neg sign sqrt rsqrt reciprocal square exp expm1 log log1p sin cos tanh sigmoid erf floor ceil round trunc
         relu abs_ neg_ sign_ sqrt_ rsqrt_ reciprocal_ square_ exp_ expm1_ log_ log1p_ sin_ cos_ tanh_ sigmoid_ erf_
-        floor_ ceil_ round_ trunc_ relu_ add sub rsub mul div pow maximum minimum floor_divide remainder fmod eq ne lt
-        le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not isnan
-        isinf isfinite isclose allclose equal where masked_fill clamp clamp_ clamp_min clamp_max addcmul addcdiv lerp
-        clone result_type promote_types""",
+        floor_ ceil_ round_ trunc_ relu_""",
+    "ops.arithmetic": "add sub rsub mul div pow maximum minimum floor_divide remainder fmod addcmul addcdiv lerp",
+    "ops.comparison": """
+        eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
+        bitwise_not isnan isinf isfinite isclose allclose equal""",
+    "ops.selection": "where masked_fill clamp clamp_ clamp_min clamp_max",
+    "ops.copying": "clone",
+    "ops.operands": "result_type promote_types",
     "ops.shape": """
         reshape flatten unflatten squeeze unsqueeze transpose t permute movedim broadcast_to detach as_strided cat stack
         split chunk unbind flip broadcast_tensors broadcast_shapes""",
@@ -50,15 +54,20 @@ FUSED = {
 
 METHODS = {
     "autograd": "backward=tensor_backward register_hook register_post_accumulate_grad_hook retain_grad",
-    "ops.elementwise": """
+    "ops.unary": """
         abs neg sign sqrt rsqrt reciprocal square exp expm1 log log1p sin cos tanh sigmoid erf floor ceil round trunc
         relu abs_ neg_ sign_ sqrt_ rsqrt_ reciprocal_ square_ exp_ expm1_ log_ log1p_ sin_ cos_ tanh_ sigmoid_ erf_
-        floor_ ceil_ round_ trunc_ relu_ add sub rsub mul div pow add_ sub_ mul_ div_ pow_ maximum minimum floor_divide
-        remainder fmod eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or
-        bitwise_xor bitwise_not isnan isinf isfinite isclose allclose equal where=tensor_where masked_fill masked_fill_
-        clamp clamp_ clamp_min clamp_max addcmul addcdiv addcmul_ addcdiv_ lerp lerp_ clone copy_
-        contiguous=contiguous_tensor to type=type_ type_as float=to_float double=to_double long=to_long int=to_int
-        bool=to_bool byte=to_byte""",
+        floor_ ceil_ round_ trunc_ relu_""",
+    "ops.arithmetic": """
+        add sub rsub mul div pow add_ sub_ mul_ div_ pow_ maximum minimum floor_divide remainder fmod addcmul addcdiv
+        addcmul_ addcdiv_ lerp lerp_""",
+    "ops.comparison": """
+        eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
+        bitwise_not isnan isinf isfinite isclose allclose equal""",
+    "ops.selection": "where=tensor_where masked_fill masked_fill_ clamp clamp_ clamp_min clamp_max",
+    "ops.copying": """
+        clone copy_ contiguous=contiguous_tensor to type=type_ type_as float=to_float double=to_double long=to_long
+        int=to_int bool=to_bool byte=to_byte""",
     "ops.shape": """
         view reshape view_as reshape_as flatten unflatten squeeze unsqueeze transpose t permute movedim expand expand_as
         broadcast_to detach detach_ as_strided split chunk unbind repeat flip""",

@@ -12,7 +12,8 @@ from fastgrad._core.autograd cimport check_in_place, grad_enabled, history_stand
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_BOOL, FG_FLOAT64, FG_INT64, FG_MAX_NDIM, FG_UINT8, fg_array, fg_params
 from fastgrad._core.launch cimport launch
-from fastgrad._core.ops.elementwise cimport cast, copy_into, fill_with, is_number, number_tensor, scalar_dtype, tensor_clone
+from fastgrad._core.ops.copying cimport cast, copy_into, tensor_clone
+from fastgrad._core.ops.operands cimport fill_with, is_number, number_tensor, scalar_dtype
 from fastgrad._core.storage cimport Storage, borrow_storage
 from fastgrad._core.tensor cimport (
     Tensor, alias, default_dtype, dtype_code, dtype_object, is_float, itemsize_of, new_like, new_tensor, numel,

@@ -11,10 +11,9 @@ from fastgrad._core.autograd cimport (
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_BOOL, FG_INT64, FG_MAX_NDIM, FG_UINT8, fg_array, fg_params
 from fastgrad._core.launch cimport launch
-from fastgrad._core.ops.elementwise cimport (
-    as_operand, broadcast_into, broadcast_shape, cast, contiguous, copy_into, is_number, number_tensor, tensor_clone,
-    zeros_of,
-)
+from fastgrad._core.ops.copying cimport cast, contiguous, copy_into, tensor_clone, zeros_of
+from fastgrad._core.ops.in_place cimport replace_in_place
+from fastgrad._core.ops.operands cimport as_operand, broadcast_into, broadcast_shape, is_number, number_tensor
 from fastgrad._core.ops.shape cimport expand_to, permuted, reshape_to
 from fastgrad._core.tensor cimport (
     Tensor, alias, is_contiguous, is_float, itemsize_of, new_like, new_tensor, numel, operators, parse_shape, shape_text,
@@ -741,13 +740,11 @@ def scatter_add(Tensor input, dim, Tensor index, Tensor src):
 
 def scatter_(Tensor input, dim, Tensor index, src=None, *, value=None):
     """`scatter` in place."""
-    from fastgrad._core.ops.elementwise import replace_in_place
     return replace_in_place(input, lambda old: scatter(old, dim, index, src, value=value), "scatter_")
 
 
 def scatter_add_(Tensor input, dim, Tensor index, Tensor src):
     """`scatter_add` in place."""
-    from fastgrad._core.ops.elementwise import replace_in_place
     return replace_in_place(input, lambda old: scatter_add(old, dim, index, src), "scatter_add_")
 
 
@@ -769,7 +766,6 @@ def index_add(Tensor input, dim, Tensor index, Tensor source, *, alpha=1):
 
 def index_add_(Tensor input, dim, Tensor index, Tensor source, *, alpha=1):
     """`index_add` in place."""
-    from fastgrad._core.ops.elementwise import replace_in_place
     return replace_in_place(input, lambda old: index_add(old, dim, index, source, alpha=alpha), "index_add_")
 
 

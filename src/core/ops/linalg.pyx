@@ -9,7 +9,8 @@ from fastgrad._core.autograd cimport (
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_MAX_NDIM, fg_array, fg_params
 from fastgrad._core.launch cimport launch
-from fastgrad._core.ops.elementwise cimport broadcast_shape, cast, contiguous, tensor_clone
+from fastgrad._core.ops.copying cimport cast, contiguous, tensor_clone
+from fastgrad._core.ops.operands cimport broadcast_shape
 from fastgrad._core.ops.shape cimport expand_to, reshape_to, swap
 from fastgrad._core.tensor cimport (
     Tensor, alias, is_contiguous, is_float, new_tensor, numel, operators, shape_text,

@@ -7,7 +7,7 @@ from fastgrad._core.autograd cimport Node, Op, connect, differentiate_composite,
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_INT64, fg_array, fg_params
 from fastgrad._core.launch cimport launch
-from fastgrad._core.ops.elementwise cimport cast, contiguous
+from fastgrad._core.ops.copying cimport cast, contiguous
 from fastgrad._core.tensor cimport (
     Tensor, default_dtype, dtype_code, is_float, new_like, new_tensor, numel, shape_text, wrap_axis,
 )

@@ -7,7 +7,7 @@ from libc.stdlib cimport free, malloc
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_FLOAT64, fg_array, fg_params
 from fastgrad._core.launch cimport launch
-from fastgrad._core.ops.elementwise cimport tensor_clone
+from fastgrad._core.ops.copying cimport tensor_clone
 from fastgrad._core.tensor cimport (
     Tensor, alias, is_contiguous, is_float, new_like, new_tensor, numel, same_shape, shape_text, written,
 )

@@ -9,7 +9,7 @@ from fastgrad._core.autograd cimport check_in_place, connect, record, recording,
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_BOOL, FG_GENERATOR_BYTES, FG_INT64, FG_UINT8, fg_array, fg_params
 from fastgrad._core.launch cimport launch
-from fastgrad._core.ops.elementwise cimport cast, contiguous, copy_into
+from fastgrad._core.ops.copying cimport cast, contiguous, copy_into
 from fastgrad._core.tensor cimport (
     Tensor, default_dtype, dtype_code, is_contiguous, is_float, itemsize_of, new_like, new_like_as, new_tensor, numel,
     parse_shape, shape_text, written,

@@ -15,7 +15,9 @@ from fastgrad._core.autograd cimport (
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_BOOL, FG_INT64, fg_array, fg_params
 from fastgrad._core.launch cimport launch
-from fastgrad._core.ops.elementwise cimport cast, contiguous, select, zeros_of
+from fastgrad._core.ops.arithmetic cimport tensor_maximum, tensor_minimum
+from fastgrad._core.ops.copying cimport cast, contiguous, zeros_of
+from fastgrad._core.ops.selection cimport select
 from fastgrad._core.ops.indexing cimport gathered
 from fastgrad._core.ops.shape cimport expand_to, reshape_to
 from fastgrad._core.tensor cimport (
@@ -357,9 +359,8 @@ cdef Tensor indices_of(int kernel, Tensor x, int axis, bint keepdim, str op):
 
 
 cdef object extremum_or_pair(bint largest, Tensor input, object dim, object keepdim, str op):
-    from fastgrad._core.ops.elementwise import maximum, minimum
     if isinstance(dim, Tensor):
-        return maximum(input, dim) if largest else minimum(input, dim)
+        return tensor_maximum(input, dim) if largest else tensor_minimum(input, dim)
     if dim is None:
         return extremum(FG_KERNEL_max if largest else FG_KERNEL_min, input, None, False, op)
     return with_indices(FG_KERNEL_argmax if largest else FG_KERNEL_argmin, input, dim, keepdim, op)

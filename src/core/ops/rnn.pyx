@@ -8,7 +8,7 @@ from fastgrad._core.autograd cimport (
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport fg_array, fg_params
 from fastgrad._core.launch cimport launch, rnn_workspace
-from fastgrad._core.ops.elementwise cimport contiguous
+from fastgrad._core.ops.copying cimport contiguous
 from fastgrad._core.tensor cimport Tensor, is_float, new_like, new_tensor, numel, shape_text
 
 

@@ -10,7 +10,8 @@ from fastgrad._core.autograd cimport (
     region_of, set_output, Op, OutputShape,
 )
 from fastgrad._core.kernels cimport FG_MAX_NDIM, fg_array
-from fastgrad._core.ops.elementwise cimport cast, copy_into, promoted, tensor_clone
+from fastgrad._core.ops.copying cimport cast, copy_into, tensor_clone
+from fastgrad._core.ops.operands cimport promoted
 from fastgrad._core.tensor cimport (
     VIEW_OF_MANY, alias, fill_contiguous_strides, is_contiguous, itemsize_of, new_like, new_tensor, numel, parse_shape,
     same_shape, shape_text, wrap_axis,
