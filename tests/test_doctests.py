@@ -89,14 +89,22 @@ def test_examples(name: str) -> None:
     assert result.attempted and not result.failed, "".join(report)
 
 
+def exported(module: ModuleType) -> list[str]:
+    """What a module exports: its `__all__`, else what it defines itself."""
+    own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+    return getattr(module, "__all__", own)
+
+
 def public() -> Iterator[tuple[str, Any]]:
-    """(name, object) of what the tables name, the modules export and the exported classes define."""
+    """(name, object) of what the tables name, the modules of the library export and their classes define."""
     yield from tables()
     for module in modules():
-        for name in getattr(module, "__all__", ()):
+        if "._" in module.__name__ or ".examples" in module.__name__:
+            continue
+        for name in exported(module):
             value = getattr(module, name)
             yield f"{module.__name__}.{name}", value
-            if isinstance(value, type):
+            if isinstance(value, type) and not name.startswith("_"):
                 for member in members(value):
                     yield f"{module.__name__}.{name}.{member}", getattr(value, member)
 

@@ -108,8 +108,8 @@ def _check(
             for first, second in zip(analytical, again, strict=True):
                 if first.numel() and not (first - second).abs().max().item() <= nondet_tol:
                     raise GradcheckError(
-                        f"[gradcheck] a backward must give the same gradient twice; got a difference above {nondet_tol} "
-                        f"in output {position}"
+                        "[gradcheck] a backward must give the same gradient twice; got a difference above "
+                        f"{nondet_tol} in output {position}"
                     )
             for which, (x, mine) in enumerate(zip(checked, analytical, strict=True)):
                 if not x.numel() or not out.numel():

@@ -293,7 +293,7 @@ def _read(file: BinaryIO, length: int, what: str) -> bytes:
 def _read_storage(file: BinaryIO, number: int, name: str, count: int, checksum: int) -> Tensor:
     storage = _core.empty(count, dtype=_DTYPES[name])
     length = count * storage.dtype.itemsize
-    view = memoryview(storage.numpy()).cast("B") if count else memoryview(b"")
+    view = memoryview(storage).cast("B") if count else memoryview(b"")
     position = 0
     while position < length:
         content = file.read(min(_CHUNK, length - position))

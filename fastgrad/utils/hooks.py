@@ -21,6 +21,7 @@ class RemovableHandle:
         self.hooks = weakref.ref(hooks)
 
     def remove(self) -> None:
+        """Take the hook away; again, it does nothing."""
         hooks = self.hooks()
         if hooks is not None:
             hooks.pop(self.id, None)
@@ -37,6 +38,7 @@ class GradientTap(Function):
 
     @staticmethod
     def forward(ctx: Any, callback: Callable, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The tensors as they are; `callback` is kept for the backward pass."""
         ctx.callback = callback
         ctx.set_materialize_grads(False)
         return tuple(tensor.view_as(tensor) for tensor in tensors)
@@ -58,6 +60,7 @@ class BackwardHooks:
         self.grad_output: tuple = ()
 
     def tap(self, values: tuple, callback: Callable) -> tuple[tuple, list[int]]:
+        """The values with a tap on those that need a gradient, and where these are."""
         positions = [k for k, value in enumerate(values) if isinstance(value, Tensor) and value.requires_grad]
         if not positions or not is_grad_enabled():
             return values, []
@@ -68,11 +71,13 @@ class BackwardHooks:
         return tuple(changed), positions
 
     def tap_input(self, args: tuple) -> tuple:
+        """The module's arguments, tapped."""
         self.input_count = len(args)
         args, self.input_positions = self.tap(args, self.on_grad_input)
         return args
 
     def tap_output(self, result: Any) -> Any:
+        """The module's result, tapped: a tensor, or a tuple or list in which there are tensors."""
         single = isinstance(result, Tensor)
         if not single and not isinstance(result, (tuple, list)):
             return result
@@ -84,6 +89,7 @@ class BackwardHooks:
         return type(result)(*values) if hasattr(result, "_fields") else type(result)(values)
 
     def on_grad_output(self, grads: tuple) -> tuple:
+        """Run the pre-hooks on the gradients of the result; the hooks too where no argument needs a gradient."""
         spread: list = [None] * self.output_count
         for k, grad in zip(self.output_positions, grads, strict=True):
             spread[k] = grad
@@ -103,6 +109,7 @@ class BackwardHooks:
         return tuple(spread[k] for k in self.output_positions)
 
     def on_grad_input(self, grads: tuple) -> tuple:
+        """Run the hooks on the gradients of the arguments."""
         spread: list = [None] * self.input_count
         for k, grad in zip(self.input_positions, grads, strict=True):
             spread[k] = grad

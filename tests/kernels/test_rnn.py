@@ -142,7 +142,11 @@ def test_states_and_gradients(size: tuple, nonlinearity: str, reverse: bool, dty
         assert_close(got, expected)
 
 
-@pytest.mark.parametrize("absent", [{"h_0"}, {"b_ih"}, {"b_hh"}, {"b_ih", "b_hh"}, {"h_0", "b_ih", "b_hh"}], ids=lambda names: "+".join(sorted(names)))
+@pytest.mark.parametrize(
+    "absent",
+    [{"h_0"}, {"b_ih"}, {"b_hh"}, {"b_ih", "b_hh"}, {"h_0", "b_ih", "b_hh"}],
+    ids=lambda names: "+".join(sorted(names)),
+)
 @pytest.mark.parametrize("size", [(1, 3, 4, 5), (1, 20, 40, 33), (4, 3, 5, 17), (9, 4, 5, 40)], ids=str)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_absent_state_and_biases_are_zeros(size: tuple, absent: set[str], reverse: bool) -> None:

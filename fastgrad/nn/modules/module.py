@@ -20,6 +20,7 @@ from fastgrad.utils.hooks import BackwardHooks, RemovableHandle
 
 Self = TypeVar("Self", bound="Module")
 
+
 class _Members(MutableMapping):
     """The members of one kind of a module: name -> value, in the order of registration."""
 

@@ -161,10 +161,10 @@ class RNN(_RNNBase):
             outputs = []
             for direction in range(directions):
                 number = layer * directions + direction
-                weights = [getattr(self, name, None) for name in self._weight_names[number]]
-                output, state = rnn_layer(
-                    x, None if hx is None else hx[number], *weights, self.nonlinearity, direction == 1
-                )  # fmt: skip
+                weights: list[Any] = [getattr(self, name, None) for name in self._weight_names[number]]
+                w_ih, w_hh, b_ih, b_hh = weights
+                h_0 = None if hx is None else hx[number]
+                output, state = rnn_layer(x, h_0, w_ih, w_hh, b_ih, b_hh, self.nonlinearity, direction == 1)
                 outputs.append(output)
                 last_states.append(state)
             x = outputs[0] if directions == 1 else _core.cat(outputs, -1)
