@@ -22,6 +22,9 @@ if X86:
         *ISA_FLAGS["avx2"], "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512",
     ]  # fmt: skip
 KERNEL_FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math"]
+# Objects are cleared at birth; gcc would do it with `rep stos`, at their size three times slower than memset.
+CORE_FLAGS = ["-g0", "-fno-strict-aliasing", "-fwrapv", "-fno-builtin-memset"]
+SHARED_FLAGS = [] if os.name == "nt" else ["-fPIC", "-fvisibility=hidden"]
 ONCE = {"table.c", "blas.c"}  # compiled once, whatever the instruction set
 ISA_MACROS = [(f"FG_ISA_{isa.upper()}", "1") for isa in ISA_FLAGS]
 
@@ -55,7 +58,7 @@ def extensions() -> list[Extension]:
                 [os.path.relpath(source, ROOT)],
                 include_dirs=["src/kernels", "src/core"],
                 define_macros=[("CYTHON_CLINE_IN_TRACEBACK", "0")],
-                extra_compile_args=[os.environ.get("FASTGRAD_CORE_OPT", "-O2"), "-g0", "-fno-strict-aliasing", "-fwrapv"],
+                extra_compile_args=[*CORE_FLAGS, os.environ.get("FASTGRAD_CORE_OPT", "-O2")],
                 extra_link_args=[] if sys.platform == "darwin" else ["-Wl,-s"],
             )
         )
@@ -114,14 +117,14 @@ class BuildKernelsFirst(build_ext):
                             [os.path.relpath(source, ROOT)],
                             output_dir=str(folder),
                             macros=ISA_MACROS if isa == "once" else [("FG_ISA", isa)],
-                            extra_postargs=[*KERNEL_FLAGS, *flags, "-g0", *([] if os.name == "nt" else ["-fPIC", "-fvisibility=hidden"])],
+                            extra_postargs=[*KERNEL_FLAGS, *flags, "-g0", *SHARED_FLAGS],
                         )
                     except Exception as error:
                         if shutil.which(self.compiler.compiler[0] if hasattr(self.compiler, "compiler") else "cc"):
                             raise
                         raise SystemExit(
-                            "fastgrad: no C compiler was found; install gcc or clang (Debian: apt install gcc python3-dev, "
-                            "macOS: xcode-select --install) and try again"
+                            "fastgrad: no C compiler was found; install gcc or clang (Debian: apt install gcc "
+                            "python3-dev, macOS: xcode-select --install) and try again"
                         ) from error
                 objects.append(str(target))
         return objects

@@ -54,7 +54,7 @@ static __attribute__((noinline)) void refill(fg_generator *generator)
 
 static inline uint32_t random_32(fg_generator *generator)
 {
-    if (generator->next == WORDS)
+    if ((uint32_t)generator->next >= WORDS)     /* also where a state was set by hand */
         refill(generator);
     uint32_t word = generator->words[generator->next++];
     word ^= word >> 11;
