@@ -1,6 +1,7 @@
 """The engine's entry points, hooks and modes. tests/test_stubs.py holds this against the compiled module."""
 
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from typing_extensions import Self
@@ -48,8 +49,8 @@ class AccumulateGrad:
 
 class RemovableHandle:
     id: int
-    next_id: int
-    def __init__(self, hooks: dict[int, Any]) -> None: ...
+    numbers: Iterator[int]
+    def __init__(self, hooks: OrderedDict[int, Any]) -> None: ...
     def remove(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *exception: object) -> None: ...

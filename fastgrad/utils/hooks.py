@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import weakref
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 from fastgrad._core import Function, Tensor, is_grad_enabled
+from fastgrad._core.autograd import RemovableHandle
 
-
-class RemovableHandle:
-    """Takes a hook away again: `handle.remove()`, or at the end of a `with` block."""
-
-    _numbers = itertools.count()
-
-    def __init__(self, hooks: OrderedDict) -> None:
-        self.id = next(self._numbers)
-        self.hooks = weakref.ref(hooks)
-
-    def remove(self) -> None:
-        """Take the hook away; again, it does nothing."""
-        hooks = self.hooks()
-        if hooks is not None:
-            hooks.pop(self.id, None)
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.remove()
+__all__ = ["BackwardHooks", "GradientTap", "RemovableHandle"]
 
 
 class GradientTap(Function):

@@ -2,13 +2,16 @@
 
 import functools
 
-from fastgrad._core.autograd cimport (
-    Node, Op, OutputShape, add_outputs, check_in_place, connect, engine_ops, grad_enabled, input_shape, rebase, record,
-    recording, reserve_saved, save, save_output, set_output, start_node, switch_recording, track,
+cimport cython
+
+from fastgrad._core.graph cimport (
+    Node, Op, OutputShape, add_outputs, connect, engine_ops, grad_enabled, input_shape, record, recording,
+    reserve_saved, save, save_output, set_output, start_node, switch_recording, track,
 )
+from fastgrad._core.views cimport check_in_place, rebase
 from fastgrad._core.tensor cimport NOT_A_VIEW, Tensor, alias, same_shape, shape_text, written
 
-from fastgrad._core.autograd import no_grad
+from fastgrad._core.grad_mode import no_grad
 
 
 cdef Op FUNCTION
@@ -17,6 +20,7 @@ FUNCTION.name, FUNCTION.rule = b"Function", function_rule
 TWICE.name, TWICE.rule = b"ErrorBackward0", twice_rule
 
 
+@cython.trashcan(True)
 cdef class FunctionContext(Node):
     """The `ctx` of a Function: the Node of one call, with room for attributes."""
 
@@ -189,7 +193,7 @@ cdef int function_rule(Node node, Tensor d) except -1:
     cdef OutputShape shape
     incoming = []
     for k in range(ctx.output_count):
-        gradient = ctx.incoming(k)
+        gradient = d if k == 0 else ctx.incoming(k)
         if gradient is None and ctx.materialize:
             gradient = engine_ops.zeros(ctx.outputs[k].dtype, ctx.outputs[k].ndim, ctx.outputs[k].shape)
         incoming.append(gradient)

@@ -3,9 +3,7 @@
 maximum and minimum share the gradient evenly at ties, and the derivative of a power at 0 ** 0 is 0, as in PyTorch.
 """
 
-from fastgrad._core.autograd cimport (
-    Node, Op, connect, engine_ops, record, recording, recording2, save, save_output,
-)
+from fastgrad._core.graph cimport Node, Op, connect, engine_ops, record, recording, recording2, save, save_output
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_BOOL
 from fastgrad._core.ops.copying cimport cast, data_as, identity_rule, zeros_of

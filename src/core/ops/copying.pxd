@@ -1,4 +1,4 @@
-from fastgrad._core.autograd cimport Node
+from fastgrad._core.graph cimport Node
 from fastgrad._core.tensor cimport Tensor
 
 cdef int identity_rule(Node node, Tensor d) except -1

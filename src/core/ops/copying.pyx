@@ -3,9 +3,8 @@
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from fastgrad._core.autograd cimport (
-    Op, check_in_place, connect, engine_ops, history_stand_in, rebase, record, recording, recording2,
-)
+from fastgrad._core.graph cimport Op, connect, engine_ops, record, recording, recording2
+from fastgrad._core.views cimport check_in_place, history_stand_in, rebase
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_BOOL, FG_FLOAT32, FG_FLOAT64, FG_INT32, FG_INT64, FG_UINT8, fg_array
 from fastgrad._core.launch cimport launch

@@ -8,7 +8,8 @@ from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcpy, memset
 
-from fastgrad._core.autograd cimport check_in_place, grad_enabled, history_stand_in, recording
+from fastgrad._core.graph cimport grad_enabled, recording
+from fastgrad._core.views cimport check_in_place, history_stand_in
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_BOOL, FG_FLOAT64, FG_INT64, FG_MAX_NDIM, FG_UINT8, fg_array, fg_params
 from fastgrad._core.launch cimport launch

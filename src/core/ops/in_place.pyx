@@ -1,6 +1,7 @@
 """Ops that write into their first operand: at once where nothing is recorded, else by copying the result there."""
 
-from fastgrad._core.autograd cimport check_in_place, history_stand_in, rebase, recording, recording2
+from fastgrad._core.graph cimport recording, recording2
+from fastgrad._core.views cimport check_in_place, history_stand_in, rebase
 from fastgrad._core.kernels cimport fg_array, fg_params
 from fastgrad._core.launch cimport launch
 from fastgrad._core.ops.copying cimport cast, copy_into

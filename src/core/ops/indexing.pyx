@@ -4,10 +4,10 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc
 from libc.string cimport memcpy
 
-from fastgrad._core.autograd cimport (
-    Node, Op, OutputShape, Region, check_in_place, connect, engine_ops, history_stand_in, input_shape, mark_view, rebase,
-    record, recording, recording2, save,
+from fastgrad._core.graph cimport (
+    Node, Op, OutputShape, Region, connect, engine_ops, input_shape, record, recording, recording2, save,
 )
+from fastgrad._core.views cimport check_in_place, history_stand_in, mark_view, rebase
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_BOOL, FG_INT64, FG_MAX_NDIM, FG_UINT8, fg_array, fg_params
 from fastgrad._core.launch cimport launch

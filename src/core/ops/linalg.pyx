@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from fastgrad._core.autograd cimport (
+from fastgrad._core.graph cimport (
     Node, Op, OutputShape, connect, engine_ops, grad_enabled, input_shape, record, recording, recording2, save,
 )
 from fastgrad._core.kernel_ids cimport *

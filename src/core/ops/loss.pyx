@@ -3,7 +3,8 @@
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from fastgrad._core.autograd cimport Node, Op, connect, differentiate_composite, grad_enabled, record, recording, save, save_output
+from fastgrad._core.engine cimport differentiate_composite
+from fastgrad._core.graph cimport Node, Op, connect, grad_enabled, record, recording, save, save_output
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_INT64, fg_array, fg_params
 from fastgrad._core.launch cimport launch

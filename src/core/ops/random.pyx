@@ -5,7 +5,8 @@ import os
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
-from fastgrad._core.autograd cimport check_in_place, connect, record, recording, grad_enabled
+from fastgrad._core.graph cimport connect, grad_enabled, record, recording
+from fastgrad._core.views cimport check_in_place
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_BOOL, FG_GENERATOR_BYTES, FG_INT64, FG_UINT8, fg_array, fg_params
 from fastgrad._core.launch cimport launch

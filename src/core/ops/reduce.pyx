@@ -9,7 +9,7 @@ import math
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
-from fastgrad._core.autograd cimport (
+from fastgrad._core.graph cimport (
     Node, Op, OutputShape, connect, engine_ops, grad_enabled, input_shape, record, recording, save, save_output,
 )
 from fastgrad._core.kernel_ids cimport *

@@ -2,8 +2,9 @@
 
 from libc.stdint cimport int64_t
 
-from fastgrad._core.autograd cimport (
-    Node, Op, connect, differentiate_composite, grad_enabled, record, recording, recording2, reserve_saved, save, save_output,
+from fastgrad._core.engine cimport differentiate_composite
+from fastgrad._core.graph cimport (
+    Node, Op, connect, grad_enabled, record, recording, recording2, reserve_saved, save, save_output,
 )
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport fg_array, fg_params

@@ -3,7 +3,7 @@
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
-from fastgrad._core.autograd cimport Node, Op, connect, grad_enabled, record, recording, recording2, save
+from fastgrad._core.graph cimport Node, Op, connect, grad_enabled, record, recording, recording2, save
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_BOOL, fg_array, fg_params
 from fastgrad._core.launch cimport launch

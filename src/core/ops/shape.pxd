@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t
 
-from fastgrad._core.autograd cimport Node, Region
+from fastgrad._core.graph cimport Node, Region
 from fastgrad._core.tensor cimport Tensor
 
 cdef Tensor reshape_to(Tensor x, int ndim, const int64_t* shape)

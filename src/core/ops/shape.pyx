@@ -5,10 +5,11 @@ from libc.string cimport memcpy
 
 from fastgrad._core.tensor import Size
 
-from fastgrad._core.autograd cimport (
-    add_outputs, connect, embedded, engine_ops, input_shape, mark_view, new_node, record, recording, region_between,
-    region_of, set_output, Op, OutputShape,
+from fastgrad._core.graph cimport (
+    Op, OutputShape, add_outputs, connect, engine_ops, input_shape, new_node, record, recording, set_output,
 )
+from fastgrad._core.regions cimport embedded, region_between, region_of
+from fastgrad._core.views cimport mark_view
 from fastgrad._core.kernels cimport FG_MAX_NDIM, fg_array
 from fastgrad._core.ops.copying cimport cast, copy_into, tensor_clone
 from fastgrad._core.ops.operands cimport promoted

@@ -1,4 +1,4 @@
-from fastgrad._core.autograd cimport Node, Op
+from fastgrad._core.graph cimport Node, Op
 from fastgrad._core.tensor cimport Tensor
 
 cdef enum Wants:

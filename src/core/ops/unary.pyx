@@ -6,9 +6,8 @@ abs'(0) = 0, sqrt'(0) = inf.
 
 import math
 
-from fastgrad._core.autograd cimport (
-    check_in_place, connect, grad_enabled, history_stand_in, rebase, record, recording, save, save_output,
-)
+from fastgrad._core.graph cimport connect, grad_enabled, record, recording, save, save_output
+from fastgrad._core.views cimport check_in_place, history_stand_in, rebase
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_BOOL, fg_array
 from fastgrad._core.launch cimport launch

@@ -2,7 +2,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
 from fastgrad._core.kernels cimport fg_array
-from fastgrad._core.tensor cimport Tensor
+from fastgrad._core.tensor cimport NOT_A_VIEW, Tensor
 
 cdef class Node
 
@@ -63,6 +63,8 @@ cdef class Node:
     cdef object retained            # {output number: weak reference to the tensor that keeps its gradient}
     cdef object trace               # under detect_anomaly: where the forward ran
 
+    cdef Tensor take(self, int k)
+    cdef int drop(self) except -1
     cdef Tensor saved(self, int k)
     cdef Tensor incoming(self, int k)
     cdef bint needs(self, int k) noexcept
@@ -84,30 +86,43 @@ cdef struct EngineOps:
     Tensor (*view_region)(Tensor, Region*)
     Tensor (*embed_region)(Tensor, Region*)
     Tensor (*put_region)(Tensor, Tensor, Region*)
+    int (*remake_view)(Tensor) except -1
 
 cdef EngineOps engine_ops
 
-cdef bint grad_enabled() noexcept nogil
-cdef int switch_recording(int off) noexcept nogil
-cdef bint recording(Tensor x) noexcept
-cdef bint recording2(Tensor a, Tensor b) noexcept
-cdef Node record(Op* op, Tensor out, int edge_count)
+
+cdef struct AnomalyMode:
+    bint enabled, checks_nan
+
+cdef AnomalyMode anomaly
+
 cdef Node new_node(Op* op, int edge_count)
-cdef int add_outputs(Node node, int count) except -1
 cdef int start_node(Node node, Op* op, int edge_count) except -1
+cdef int add_outputs(Node node, int count) except -1
 cdef int set_output(Node node, int k, Tensor out) except -1
+cdef Node record(Op* op, Tensor out, int edge_count)
 cdef int connect(Node node, int k, Tensor x) except -1
+cdef OutputShape input_shape(Node node, int k)
+cdef int reserve_saved(Node node, int count) except -1
 cdef int save(Node node, int k, Tensor x) except -1
 cdef int save_output(Node node, int k, Tensor out) except -1
-cdef int reserve_saved(Node node, int count) except -1
-cdef Tensor mark_view(Tensor out, Tensor x)
-cdef int check_in_place(Tensor x, str op) except -1
-cdef Tensor history_stand_in(Tensor x, bint copy)
-cdef int rebase(Tensor x, Tensor result) except -1
 cdef object node_of(Tensor x)
-cdef OutputShape input_shape(Node node, int k)
-cdef Region* region_between(Tensor view, Tensor base) except NULL
-cdef Tensor region_of(Tensor base, Region* region)
-cdef Tensor embedded(Tensor gradient, Region* region)
 cdef int track(Tensor x) except -1
-cdef int differentiate_composite(Node node, object composite, list inputs, Tensor d) except -1
+
+cdef bint grad_enabled() noexcept nogil
+cdef int switch_recording(int off) noexcept nogil
+cdef bint inference_enabled() noexcept nogil
+cdef int switch_inference(int on) noexcept nogil
+
+
+cdef inline bint requires_grad_of(Tensor x) noexcept:
+    return x.requires or (x.view_kind != NOT_A_VIEW and x.base is not None and x.base.requires)
+
+
+cdef inline bint recording(Tensor x) noexcept:
+    """Must an op on x be recorded?"""
+    return requires_grad_of(x) and grad_enabled()
+
+
+cdef inline bint recording2(Tensor a, Tensor b) noexcept:
+    return (requires_grad_of(a) or requires_grad_of(b)) and grad_enabled()
