@@ -153,7 +153,9 @@ void FG_NAME(random_integers)(fg_array *const *operands, int operand_count, cons
     const uint64_t low = (uint64_t)params->i[0], range = (uint64_t)params->i[1] - low;
     (void)operand_count;
     for (int64_t k = 0; k < count; k++) {
-        const uint64_t offset = range >> 28 ? random_64(generator) % range : random_32(generator) % (uint32_t)range;
+        const uint64_t offset = range == 0   ? random_64(generator) /* all 2^64 integers, whose number wraps */
+                              : range >> 28 ? random_64(generator) % range
+                                            : random_32(generator) % (uint32_t)range;
         store(out, k, (int64_t)(low + offset));
     }
 }

@@ -133,6 +133,13 @@ def test_every_dtype(dtype: Any) -> None:
     np.testing.assert_array_equal(Ours(3).draw("bernoulli", 100, dtype, f=(0, 0, 0.25)), expected)
 
 
+def test_integers_of_the_whole_range() -> None:
+    """-2**63 ... 2**63 - 1 are 2**64 integers, a number that wraps to 0; the upper bound is passed wrapped too."""
+    reference = Reference(3)
+    expected = [reference.double_word() - 2**63 for _ in range(20)]
+    assert Ours(3).draw("random_integers", 20, np.int64, i=(-(2**63), -(2**63))).tolist() == expected
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_uniform_between_two_numbers(dtype: Any) -> None:
     """The product and the sum are rounded once."""
