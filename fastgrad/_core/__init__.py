@@ -11,7 +11,7 @@ from fastgrad._core.tensor import Size, Tensor, device, dtype, get_default_dtype
 
 FUNCTIONS = {
     "storage": "memory_stats reset_peak_memory empty_cache",
-    "launch": "launch_kernel observe show_config set_num_threads get_num_threads",
+    "launch": "observe show_config set_num_threads get_num_threads",
     "autograd": """
         no_grad enable_grad set_grad_enabled inference_mode is_grad_enabled is_inference_mode_enabled""",
     "function": "Function",
@@ -48,6 +48,7 @@ FUSED = {
     "ops.loss": "cross_entropy cross_entropy_composite",
     "ops.random": "dropout",
     "ops.rnn": "rnn_layer rnn_cell rnn_composite",
+    "launch": "launch_kernel",
     "module": "ModuleBase call_in_turn",
     "ops.optim": "sgd_step adam_step has_grads clear_grads grad_norm scale_grads",
 }

@@ -34,7 +34,7 @@ __all__ = [
     "from_numpy", "frombuffer", "full", "full_like", "gather", "ge", "get_default_dtype", "get_num_threads",
     "get_rng_state", "gt", "index_add", "index_select", "inference_mode", "initial_seed", "int", "int32", "int64",
     "is_floating_point", "is_grad_enabled", "is_inference_mode_enabled", "is_tensor", "isclose", "isfinite", "isinf",
-    "isnan", "launch_kernel", "layout", "le", "lerp", "linspace", "log", "log1p", "log1p_", "log_", "log_softmax",
+    "isnan", "layout", "le", "lerp", "linspace", "log", "log1p", "log1p_", "log_", "log_softmax",
     "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "long", "lt", "manual_seed", "masked_fill",
     "masked_select", "matmul", "max", "maximum", "mean", "memory_stats", "min", "minimum", "mm", "movedim", "mul", "mv",
     "narrow", "ne", "neg", "neg_", "no_grad", "nonzero", "norm", "normal", "numel", "observe", "ones", "ones_like",

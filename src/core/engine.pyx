@@ -14,7 +14,9 @@ from fastgrad._core.graph cimport (
 )
 from fastgrad._core.hooks cimport keep_grad, run_hooks
 from fastgrad._core.regions cimport accumulate_region, embedded
-from fastgrad._core.tensor cimport Tensor, dtype_object, is_contiguous, is_float, numel, same_shape, shape_text, written
+from fastgrad._core.tensor cimport (
+    Tensor, dtype_object, is_contiguous, is_float, numel, repeats_elements, same_shape, shape_signature, shape_text, written,
+)
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject*)
@@ -137,6 +139,8 @@ cdef class Run:
                     f"shape {shape_text(&d.array)} for output[{position}] of shape {shape_text(&root.array)}"
                 )
         node = node_of(root)
+        if node is not None:
+            check_output(<Node>node, root)
         if node is None:
             self.deliver(<PyObject*>root, -1, d, NULL)
         else:
@@ -211,7 +215,7 @@ cdef class Run:
         cdef Tensor whole = gradient
         if region != NULL:
             if (total is not None and not self.create_graph and is_contiguous(&region.base) and is_contiguous(&total.array)
-                    and same_shape(&total.array, &region.base)):
+                    and same_shape(&total.array, &region.base) and total.array.dtype == gradient.array.dtype):
                 written(total)
                 accumulate_region(total, region, gradient)
                 return 0
@@ -223,10 +227,15 @@ cdef class Run:
                 whole = engine_ops.clone(whole)
             leaf.gradient = whole
             return 0
-        if not same_shape(&total.array, &whole.array):
+        if not same_shape(&total.array, &whole.array) or total.array.dtype != whole.array.dtype:
             raise RuntimeError(
-                f"[backward] a gradient is added to a .grad of its own shape; got {shape_text(&whole.array)} for a .grad of "
-                f"shape {shape_text(&total.array)}"
+                f"[backward] a gradient is added to a .grad of its own shape and dtype; got {shape_text(&whole.array)}, {whole.dtype} "
+                f"for a .grad of shape {shape_text(&total.array)}, {total.dtype}"
+            )
+        if not self.create_graph and repeats_elements(&total.array):
+            raise RuntimeError(
+                "[backward] unsupported operation: more than one element of .grad refers to a single memory location; got shape "
+                f"{shape_text(&total.array)} with strides {total.stride()}"
             )
         if self.create_graph:
             leaf.gradient = engine_ops.add(total, whole)
@@ -327,6 +336,11 @@ cdef class Run:
                 gradient = <Tensor>edge.gradient
                 Py_DECREF(gradient)
                 edge.gradient = NULL
+                if edge.slot < 0 and edge.signature != shape_signature(&(<Tensor>edge.target).array):
+                    raise RuntimeError(
+                        f"[backward] a leaf must keep its shape between forward and backward; got {node.label()} with a gradient "
+                        f"for a leaf that has shape {shape_text(&(<Tensor>edge.target).array)}"
+                    )
                 self.deliver(edge.target, edge.slot, gradient, node.region if edge.in_region else NULL)
                 gradient = None
         node.run = NULL
@@ -382,6 +396,21 @@ cdef int check_anomaly(Node node) except -1:
                     f"[backward] no gradient may be NaN under detect_anomaly; got nan values from {node.label()} in its output "
                     f"{k}. Its forward call:\n{where}"
                 )
+    return 0
+
+
+cdef int check_output(Node node, Tensor root) except -1:
+    """A root must still have the shape that its node made it with."""
+    cdef OutputShape* output = &node.outputs[root.output_number]
+    cdef int axis
+    cdef bint same = output.ndim == root.array.ndim
+    for axis in range(root.array.ndim if same else 0):
+        same = same and output.shape[axis] == root.array.shape[axis]
+    if not same:
+        raise RuntimeError(
+            f"[backward] a tensor must keep its shape between forward and backward; got {shape_text(&root.array)} for an output "
+            f"of {node.label()}"
+        )
     return 0
 
 

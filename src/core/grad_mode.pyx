@@ -57,7 +57,14 @@ cdef class GradMode:
         return wrapped
 
 
-cdef class no_grad(GradMode):
+cdef object mode_or_decorated(int recording_off, int inference, object function):
+    """The mode, or a function decorated with it: `@no_grad` and `@no_grad()` alike."""
+    cdef GradMode mode = GradMode.__new__(GradMode)
+    mode.recording_off, mode.inference = recording_off, inference
+    return mode if function is None else mode(function)
+
+
+def no_grad(function=None):
     """Record nothing inside: a context manager and a decorator, for this thread only. As torch.no_grad.
 
     >>> import fastgrad
@@ -66,16 +73,19 @@ cdef class no_grad(GradMode):
     ...     (x * 2).requires_grad
     False
     """
-
-    def __cinit__(self):
-        self.recording_off, self.inference = 1, -1
+    return mode_or_decorated(1, -1, function)
 
 
-cdef class enable_grad(GradMode):
+def enable_grad(function=None):
     """Record again inside, within a `no_grad`. As torch.enable_grad."""
+    return mode_or_decorated(0, -1, function)
 
-    def __cinit__(self):
-        self.recording_off, self.inference = 0, -1
+
+def inference_mode(mode=True):
+    """`no_grad` under PyTorch's other name: nothing is recorded inside. Tensors made inside are ordinary ones."""
+    if callable(mode):
+        return mode_or_decorated(1, 1, mode)
+    return mode_or_decorated(bool(mode), bool(mode), None)
 
 
 cdef class set_grad_enabled(GradMode):
@@ -92,13 +102,6 @@ cdef class set_grad_enabled(GradMode):
     def __call__(self, function):
         switch_recording(self.was_off)
         return GradMode.__call__(self, function)
-
-
-cdef class inference_mode(GradMode):
-    """`no_grad` under PyTorch's other name: nothing is recorded inside. Tensors made inside are ordinary ones."""
-
-    def __init__(self, mode=True):
-        self.recording_off, self.inference = bool(mode), bool(mode)
 
 
 def is_grad_enabled() -> bool:

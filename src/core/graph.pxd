@@ -28,6 +28,7 @@ cdef struct Edge:
     int32_t slot            # which output of that Node; -1 for a leaf
     bint in_region          # `gradient` is that of node.region only
     PyObject* gradient      # owned: what the rule gave
+    int64_t signature       # of a leaf's shape when it was recorded
 
 cdef struct Saved:
     PyObject* tensor        # owned

@@ -7,7 +7,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from fastgrad._core.tensor cimport NOT_A_VIEW, Tensor, alias, operators, shape_text
+from fastgrad._core.tensor cimport NOT_A_VIEW, Tensor, alias, operators, shape_signature, shape_text
 
 cdef extern from "Python.h":
     void PyObject_GC_UnTrack(PyObject*)
@@ -254,6 +254,7 @@ cdef int connect(Node node, int k, Tensor x) except -1:
     if source is None:
         source = x
         edge.slot = -1
+        edge.signature = shape_signature(&x.array)
     else:
         edge.slot = x.output_number
     Py_INCREF(source)

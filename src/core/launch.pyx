@@ -100,8 +100,11 @@ def launch_kernel(str name, operands, i=(), f=()) -> None:
     cdef fg_params params
     cdef Py_buffer[64] buffers
     cdef int k, axis, held = 0, count = len(operands), kernel = KERNEL_IDS[name]
-    if count > 64:
-        raise ValueError(f"[launch_kernel] at most 64 operands; got {count}")
+    ndim = max([operand.ndim for operand in operands if hasattr(operand, "ndim")], default=0)
+    if count > 64 or len(i) > 8 or len(f) > 8 or ndim > FG_MAX_NDIM:
+        raise ValueError(
+            f"[launch_kernel] at most 64 operands of {FG_MAX_NDIM} dimensions, 8 integers and 8 floats; got {count}, {ndim}, {len(i)}, {len(f)}"
+        )
     memset(&params, 0, sizeof(params))
     for k, value in enumerate(i):
         params.i[k] = value

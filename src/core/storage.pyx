@@ -51,8 +51,19 @@ cdef Storage borrow_storage(object exporter, int flags):
     storage.lender = buffer
     storage.size_class = -1
     storage.data = <char*>buffer.buf
-    storage.nbytes = buffer.len
+    storage.nbytes = extent(buffer)
     return storage
+
+
+cdef Py_ssize_t extent(const Py_buffer* buffer) noexcept:
+    """The bytes from the first element to the end of the last; strides are not negative."""
+    cdef Py_ssize_t last = buffer.itemsize
+    cdef int axis
+    for axis in range(buffer.ndim):
+        if buffer.shape[axis] == 0:
+            return 0
+        last += (buffer.shape[axis] - 1) * buffer.strides[axis]
+    return last
 
 
 def memory_stats() -> dict:

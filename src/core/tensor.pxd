@@ -80,6 +80,24 @@ cdef inline bint is_contiguous(const fg_array* array) noexcept nogil:
     return True
 
 
+cdef inline int64_t shape_signature(const fg_array* array) noexcept nogil:
+    """A number that tells one shape from another."""
+    cdef uint64_t signature = array.ndim
+    cdef int axis
+    for axis in range(array.ndim):
+        signature = signature * 1000003 + <uint64_t>array.shape[axis] + 1
+    return <int64_t>signature
+
+
+cdef inline bint repeats_elements(const fg_array* array) noexcept nogil:
+    """Does an element stand in more than one place, as in an expanded tensor?"""
+    cdef int axis
+    for axis in range(array.ndim):
+        if array.strides[axis] == 0 and array.shape[axis] > 1:
+            return numel(array) > 0
+    return False
+
+
 cdef inline bint same_shape(const fg_array* a, const fg_array* b) noexcept nogil:
     cdef int axis
     if a.ndim != b.ndim:

@@ -29,14 +29,15 @@ cdef list DTYPES = []
 cdef class dtype:
     """The element type of a tensor: `fastgrad.float32`, `fastgrad.int64`, ..."""
 
-    def __init__(self):
-        raise TypeError("[dtype] the dtypes are fastgrad.float32, float64, int64, int32, uint8 and bool; got a call")
+    def __cinit__(self):
+        if len(DTYPES) == FG_DTYPE_COUNT:
+            raise TypeError("[dtype] the dtypes are fastgrad.float32, float64, int64, int32, uint8 and bool; got a call")
 
     def __repr__(self):
         return f"fastgrad.{self.name}"
 
     def __reduce__(self):
-        return f"fastgrad.{self.name}"
+        return "bool_" if self.code == FG_BOOL else self.name
 
     @property
     def is_complex(self) -> bool:
@@ -206,11 +207,11 @@ cdef int parse_shape(object size, int64_t* shape, str op) except -1:
     elif isinstance(size, Tensor) and (<Tensor>size).array.ndim == 0:
         size = (int(size),)
     try:
-        length = len(size)
+        size = tuple(size)
     except TypeError:
         raise TypeError(f"[{op}] size must be a sequence of ints; got {size!r}") from None
-    if length > FG_MAX_NDIM:
-        raise RuntimeError(f"[{op}] a tensor has at most {FG_MAX_NDIM} dimensions; got {length}")
+    if len(size) > FG_MAX_NDIM:
+        raise RuntimeError(f"[{op}] a tensor has at most {FG_MAX_NDIM} dimensions; got {len(size)}")
     for item in size:
         if isinstance(item, float) or not hasattr(item, "__index__"):
             raise TypeError(f"[{op}] size must be a sequence of ints; got {item!r}")
@@ -322,6 +323,7 @@ cdef class BufferShape:
     cdef Tensor tensor
 
 
+@cython.trashcan(True)
 @cython.freelist(512)
 cdef class Tensor:
     """A multi-dimensional array with a place in the autograd graph, as `torch.Tensor`.
@@ -554,6 +556,8 @@ cdef class Tensor:
     def data(self, Tensor value):
         if value.array.dtype != self.array.dtype and self.requires:
             raise RuntimeError(f"[data] data must keep the dtype {self.dtype}; got {value.dtype}")
+        # No version that this tensor was ever saved with comes again: a graph that kept it notices the exchange.
+        value.storage.version = max(value.storage.version, self.storage.version) + 1
         memcpy(&self.array, &value.array, sizeof(fg_array))
         self.storage = value.storage
 
@@ -689,6 +693,10 @@ cdef class Tensor:
             )
         if flags & PyBUF_STRIDES != PyBUF_STRIDES and not is_contiguous(&self.array):
             raise BufferError(f"[buffer] the exporter is not contiguous; got strides {self.stride()}")
+        # PyBUF_C_CONTIGUOUS, PyBUF_ANY_CONTIGUOUS; PyBUF_F_CONTIGUOUS
+        if (flags & 0xA0 and not is_contiguous(&self.array)) or (
+                flags & 0x40 and not (is_contiguous(&self.array) and self.array.ndim < 2)):
+            raise BufferError(f"[buffer] the elements do not lie in the order that was asked for; got strides {self.stride()}")
         readonly = self.storage.lender != NULL and self.storage.lender.readonly
         if flags & PyBUF_WRITABLE and readonly:
             raise BufferError("[buffer] the memory of this tensor was lent read-only; got a request to write")
@@ -704,7 +712,7 @@ cdef class Tensor:
             sizes[axis] = self.array.shape[axis]
             sizes[12 + axis] = self.array.strides[axis] * buffer.itemsize
         buffer.shape, buffer.strides, buffer.suboffsets = sizes, sizes + 12, NULL
-        holder.tensor = self
+        holder.tensor = alias(self)      # `self.data = other` must not take the memory away
         buffer.obj = holder
         buffer.internal = NULL
 

@@ -8,7 +8,7 @@ from fastgrad._core.graph cimport (
 )
 from fastgrad._core.regions cimport region_between
 from fastgrad._core.tensor cimport (
-    NOT_A_VIEW, VIEW, VIEW_OF_MANY, VIEW_WITHOUT_GRAD, Tensor, alias, numel, shape_text, written,
+    NOT_A_VIEW, VIEW, VIEW_OF_MANY, VIEW_WITHOUT_GRAD, Tensor, alias, repeats_elements, shape_text, written,
 )
 
 
@@ -65,13 +65,11 @@ cdef int as_strided_rule(Node node, Tensor d) except -1:
 
 cdef int check_in_place(Tensor x, str op) except -1:
     """Before an in-place write: may it be done, and recorded? Raises the version."""
-    cdef int axis
-    for axis in range(x.array.ndim):
-        if x.array.strides[axis] == 0 and x.array.shape[axis] > 1 and numel(&x.array):
-            raise RuntimeError(
-                f"[{op}] unsupported operation: more than one element of the written-to tensor refers to a single memory "
-                f"location, clone() the tensor first; got shape {shape_text(&x.array)} with strides {x.stride()}"
-            )
+    if repeats_elements(&x.array):
+        raise RuntimeError(
+            f"[{op}] unsupported operation: more than one element of the written-to tensor refers to a single memory "
+            f"location, clone() the tensor first; got shape {shape_text(&x.array)} with strides {x.stride()}"
+        )
     if grad_enabled():
         if x.view_kind == VIEW_WITHOUT_GRAD:
             raise RuntimeError(
@@ -137,6 +135,7 @@ cdef int rebase(Tensor x, Tensor result) except -1:
     for k in range(1, part.edge_count):
         node.edges[k].target = part.edges[k].target
         node.edges[k].slot = part.edges[k].slot
+        node.edges[k].signature = part.edges[k].signature
         if node.edges[k].target != NULL:
             Py_INCREF(<object>node.edges[k].target)
     node.region = region_between(x, base)

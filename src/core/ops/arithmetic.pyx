@@ -72,8 +72,10 @@ cdef Tensor tensor_add(Tensor a, Tensor b):
 
 cdef Tensor tensor_sub(Tensor a, Tensor b):
     cdef int code = promoted(a, b)
-    if code == FG_BOOL:
-        raise RuntimeError("[sub] subtraction of two bool tensors is not supported, use ^ or logical_xor; got bool")
+    if a.array.dtype == FG_BOOL or b.array.dtype == FG_BOOL:
+        raise RuntimeError(
+            f"[sub] subtraction with a bool tensor is not supported, use ^ or logical_xor or ~; got {a.dtype} and {b.dtype}"
+        )
     return binary(&SUB, a, b, code, "sub")
 
 
@@ -281,8 +283,11 @@ cdef object mul_operator(object a, object b):
 
 
 cdef object truediv_operator(object a, object b):
-    if plain_number(a) and is_float((<Tensor>b).array.dtype):
-        return number_over(a, <Tensor>b)
+    # A number is not made an integer tensor first: it would wrap there.
+    if plain_number(a):
+        return number_over(a, <Tensor>b if is_float((<Tensor>b).array.dtype) else cast(<Tensor>b, default_dtype))
+    if plain_number(b) and not is_float((<Tensor>a).array.dtype):
+        a = cast(<Tensor>a, default_dtype)
     return coerced_call(tensor_div, a, b)
 
 
@@ -292,6 +297,8 @@ cdef object pow_operator(object a, object b):
             return number_power(<Tensor>a, b)
         if type(b) is int and b < 0:
             raise RuntimeError(f"[pow] integers to negative integer powers are not allowed; got exponent {b}")
+    if isinstance(b, bool) and isinstance(a, Tensor) and (<Tensor>a).array.dtype == FG_BOOL:
+        return a | (not b)      # True is the first power, False the power 0
     return coerced_call(tensor_pow, a, b)
 
 

@@ -14,7 +14,7 @@ from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_BOOL, FG_FLOAT64, FG_INT64, FG_MAX_NDIM, FG_UINT8, fg_array, fg_params
 from fastgrad._core.launch cimport launch
 from fastgrad._core.ops.copying cimport cast, copy_into, tensor_clone
-from fastgrad._core.ops.operands cimport fill_with, is_number, number_tensor, scalar_dtype
+from fastgrad._core.ops.operands cimport check_fits, fill_with, is_number, number_tensor, scalar_dtype
 from fastgrad._core.storage cimport Storage, borrow_storage
 from fastgrad._core.tensor cimport (
     Tensor, alias, default_dtype, dtype_code, dtype_object, is_float, itemsize_of, new_like, new_tensor, numel,
@@ -22,6 +22,11 @@ from fastgrad._core.tensor cimport (
 )
 
 from fastgrad._core.tensor import check_device
+
+
+cdef extern from "Python.h":
+    int Py_EnterRecursiveCall(const char*) except -1
+    void Py_LeaveRecursiveCall()
 
 
 cdef Tensor shaped(str op, tuple size, object dtype, int otherwise, object device, dict named):
@@ -75,8 +80,7 @@ def ones(*size, dtype=None, layout=None, device=None, bint requires_grad=False, 
 cdef int fill_number(Tensor out, object value) except -1:
     if is_float(out.array.dtype):
         return fill_with(out, value, 0)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise RuntimeError(f"[fill_] value cannot be converted to {out.dtype} without overflow; got {value}")
+    check_fits(value, out.array.dtype, "fill_")
     return fill_with(out, 0, bool(value) if out.array.dtype == FG_BOOL else int(value))
 
 
@@ -234,6 +238,7 @@ def from_numpy(array):
     import numpy
     if not isinstance(array, numpy.ndarray):
         raise TypeError(f"[from_numpy] expected a numpy.ndarray; got {type(array).__name__}")
+    array = numpy.asarray(array)     # a subclass may say what it likes about itself
     code = CODES.get(array.dtype.str[1:], -1) if array.dtype.isnative else -1
     if code < 0:
         raise TypeError(
@@ -299,6 +304,8 @@ cdef Tensor converted(object data, int code):
         source = tensor_clone(alias(<Tensor>data))
         return source if code < 0 else cast(source, code)
     if is_number(data) and not isinstance(data, numpy.generic):
+        if code >= 0:
+            check_fits(data, code, "tensor")
         return number_tensor(data, kind_of(data)) if code < 0 else cast(number_tensor(data, kind_of(data)), code)
     if isinstance(data, (list, tuple)) and data and isinstance(data[0], Tensor):
         data = [item.tolist() for item in data] if code >= 0 or all([not item.is_floating_point() for item in data]) else [
@@ -321,6 +328,9 @@ cdef Tensor converted(object data, int code):
         code = source.array.dtype
         if code == FG_FLOAT64 and holds_floats_of_python(data):
             code = default_dtype
+    if array.size and not hasattr(data, "dtype"):
+        check_fits(array.min().item(), code, "tensor")
+        check_fits(array.max().item(), code, "tensor")
     return tensor_clone(source) if code == source.array.dtype else cast(source, code)
 
 
@@ -407,7 +417,11 @@ def deepcopy_tensor(Tensor input, dict memo):
         made.__dict__.update(copy.deepcopy(input.__dict__, memo))
     made.requires_grad = input.requires_grad
     if input.gradient is not None:
-        made.grad = deepcopy_tensor(input.gradient, memo)
+        Py_EnterRecursiveCall(" while copying a gradient")
+        try:
+            made.grad = deepcopy_tensor(input.gradient, memo)
+        finally:
+            Py_LeaveRecursiveCall()
     memo[id(input)] = made
     return made
 

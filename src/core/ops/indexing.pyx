@@ -11,7 +11,7 @@ from fastgrad._core.views cimport check_in_place, history_stand_in, mark_view, r
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_BOOL, FG_INT64, FG_MAX_NDIM, FG_UINT8, fg_array, fg_params
 from fastgrad._core.launch cimport launch
-from fastgrad._core.ops.copying cimport cast, contiguous, copy_into, tensor_clone, zeros_of
+from fastgrad._core.ops.copying cimport clone_data, cast, contiguous, copy_into, tensor_clone, zeros_of
 from fastgrad._core.ops.in_place cimport replace_in_place
 from fastgrad._core.ops.operands cimport as_operand, broadcast_into, broadcast_shape, is_number, number_tensor
 from fastgrad._core.ops.shape cimport expand_to, permuted, reshape_to
@@ -161,7 +161,7 @@ def narrow(Tensor input, dim, start_index, int64_t length):
         raise IndexError(f"[narrow] start must be in [{-size}, {size}]; got {first}")
     if first < 0:
         first += size
-    if length < 0 or first + length > size:
+    if length < 0 or length > size - first:
         raise RuntimeError(f"[narrow] start + length must be at most the dimension's size {size}; got {first} + {length}")
     start(&s, input)
     take_slice(&s, axis, first, 1, length)
@@ -427,10 +427,12 @@ cdef int launch_indexed(int kernel, Tensor first, Tensor second, list indices) e
     return launch(kernel, operands, 2 + len(indices), NULL, numel(&first.array if kernel == FG_KERNEL_index_get else &second.array))
 
 
-cdef int indexed_shape(Tensor x, list indices, int64_t* shape):
+cdef int indexed_shape(Tensor x, list indices, int64_t* shape) except -1:
     """Shape of x[indices]: that of the index tensors, then x's remaining axes."""
     cdef Tensor index = <Tensor>indices[0]
     cdef int rest = x.array.ndim - len(indices)
+    if index.array.ndim + rest > FG_MAX_NDIM:
+        raise RuntimeError(f"[index] a tensor has at most {FG_MAX_NDIM} dimensions; got {index.array.ndim + rest} in the result")
     memcpy(shape, index.array.shape, index.array.ndim * sizeof(int64_t))
     memcpy(shape + index.array.ndim, &x.array.shape[x.array.ndim - rest], rest * sizeof(int64_t))
     return index.array.ndim + rest
@@ -446,31 +448,18 @@ cdef Tensor take(Tensor x, list indices):
     if recording(x):
         node = record(&TAKE, out, 1)
         connect(node, 0, x)
-        node.context = indices
-        node.numbers[0] = versions(indices)
+        node.context = own_copies(indices)
     return out
 
 
-cdef double versions(list indices):
-    """The index tensors are kept as they are: an in-place write to one after the forward is an error in the backward."""
-    cdef double total = 0
-    for index in indices:
-        total += (<Tensor>index).storage.version
-    return total
-
-
-cdef list kept_indices(Node node):
-    if versions(node.context) != node.numbers[0]:
-        raise RuntimeError(
-            "[backward] one of the variables needed for gradient computation has been modified by an inplace operation: an "
-            f"index tensor saved by {node.label()}; got a raised version"
-        )
-    return node.context
+cdef list own_copies(list indices):
+    """Index tensors for the backward, which does not check them again: nobody else can write to these."""
+    return [clone_data(<Tensor>index) for index in indices]
 
 
 cdef int take_rule(Node node, Tensor d) except -1:
     cdef OutputShape shape = input_shape(node, 0)
-    return node.give(0, take_backward(d, kept_indices(node), &shape))
+    return node.give(0, take_backward(d, node.context, &shape))
 
 
 cdef Tensor take_backward(Tensor d, list indices, OutputShape* shape):
@@ -481,13 +470,12 @@ cdef Tensor take_backward(Tensor d, list indices, OutputShape* shape):
     if recording(d):
         node = record(&TAKE_BACKWARD, out, 1)
         connect(node, 0, d)
-        node.context = indices
-        node.numbers[0] = versions(indices)
+        node.context = own_copies(indices)
     return out
 
 
 cdef int take_backward_rule(Node node, Tensor d) except -1:
-    return node.give(0, take(d, kept_indices(node)))
+    return node.give(0, take(d, node.context))
 
 
 cdef int put(Tensor x, list indices, Tensor value, bint accumulate, str op) except -1:
@@ -507,14 +495,13 @@ cdef int put(Tensor x, list indices, Tensor value, bint accumulate, str op) exce
         node = record(&PUT_ADD if accumulate else &PUT, result, 2)
         connect(node, 0, stand_in)
         connect(node, 1, source)
-        node.context = indices
-        node.numbers[0] = versions(indices)
+        node.context = own_copies(indices)
         rebase(x, result)
     return 0
 
 
 cdef int put_rule(Node node, Tensor d) except -1:
-    indices = kept_indices(node)
+    indices = node.context
     if node.needs(0):
         kept = tensor_clone(d)
         put(kept, indices, number_tensor(0, d.array.dtype), False, "index_put")
@@ -525,7 +512,7 @@ cdef int put_rule(Node node, Tensor d) except -1:
 
 cdef int put_add_rule(Node node, Tensor d) except -1:
     if node.needs(0): node.give(0, d)
-    if node.needs(1): node.give(1, take(d, kept_indices(node)))
+    if node.needs(1): node.give(1, take(d, node.context))
     return 0
 
 
@@ -668,7 +655,7 @@ cdef Tensor gathered(Tensor input, int axis, Tensor index):
     if recording(input):
         node = record(&GATHER, out, 1)
         connect(node, 0, input)
-        save(node, 0, index)
+        save(node, 0, clone_data(index))
         node.integers[0] = axis
     return out
 
@@ -687,7 +674,7 @@ cdef Tensor scattered(Op* op, int kernel, Tensor input, int axis, Tensor index, 
         node = record(op, out, 2)
         connect(node, 0, input)
         connect(node, 1, part)
-        save(node, 0, index)
+        save(node, 0, clone_data(index))
         node.integers[0] = axis
     return out
 

@@ -8,7 +8,7 @@ from fastgrad._core.graph cimport Node, Op, connect, grad_enabled, record, recor
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_INT64, fg_array, fg_params
 from fastgrad._core.launch cimport launch
-from fastgrad._core.ops.copying cimport cast, contiguous
+from fastgrad._core.ops.copying cimport clone_data, cast, contiguous
 from fastgrad._core.tensor cimport (
     Tensor, default_dtype, dtype_code, is_float, new_like, new_tensor, numel, shape_text, wrap_axis,
 )
@@ -204,7 +204,7 @@ cdef Tensor cross_entropy_rows(Tensor x, Tensor target, Tensor weight, int64_t i
         node = record(&CROSS_ENTROPY, loss, 1)
         connect(node, 0, x)
         save(node, 0, probability)
-        save(node, 1, target)
+        save(node, 1, clone_data(target))
         if w is not None:
             save(node, 2, w)
         node.context = x

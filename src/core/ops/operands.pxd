@@ -39,6 +39,7 @@ cdef int scalar_dtype(object x, int code) except -1
 cdef bint is_number(object x)
 cdef Tensor number_tensor(object value, int code)
 cdef int fill_with(Tensor out, double f, int64_t i) except -1
+cdef int check_fits(object value, int code, str op) except -1
 cdef Tensor as_operand(object x, Tensor other, str op)
 cdef object coerce(object x, Tensor other)
 cdef object coerced_call(binary_function function, object a, object b)

@@ -3,7 +3,7 @@
 import numbers
 
 from fastgrad._core.kernel_ids cimport *
-from fastgrad._core.kernels cimport FG_INT64
+from fastgrad._core.kernels cimport FG_BOOL, FG_INT32, FG_INT64, FG_UINT8
 from fastgrad._core.launch cimport launch
 from fastgrad._core.tensor cimport (
     default_dtype, dtype_code, dtype_object, is_float, new_like_as, new_tensor, numel, same_shape, shape_text,
@@ -99,6 +99,19 @@ cdef Tensor number_tensor(object value, int code):
     else:
         fill_with(t, 0, value)
     return t
+
+
+LARGEST = {FG_BOOL: 1, FG_UINT8: (1 << 8) - 1, FG_INT32: (1 << 31) - 1, FG_INT64: (1 << 63) - 1}
+
+
+cdef int check_fits(object value, int code, str op) except -1:
+    """A number written into an integer tensor must fit; as in PyTorch, a negative one may wrap in an unsigned dtype."""
+    if is_float(code) or code == FG_BOOL:
+        return 0
+    largest = LARGEST[code]
+    if not -largest - (code != FG_UINT8) <= value <= largest:
+        raise RuntimeError(f"[{op}] value cannot be converted to {dtype_object(code)} without overflow; got {value}")
+    return 0
 
 
 cdef Tensor as_operand(object x, Tensor other, str op):

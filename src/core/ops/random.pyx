@@ -11,6 +11,7 @@ from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_BOOL, FG_GENERATOR_BYTES, FG_INT64, FG_UINT8, fg_array, fg_params
 from fastgrad._core.launch cimport launch
 from fastgrad._core.ops.copying cimport cast, contiguous, copy_into
+from fastgrad._core.ops.operands cimport check_fits
 from fastgrad._core.tensor cimport (
     Tensor, default_dtype, dtype_code, is_contiguous, is_float, itemsize_of, new_like, new_like_as, new_tensor, numel,
     parse_shape, shape_text, written,
@@ -31,11 +32,16 @@ cdef class Generator:
     cdef Tensor state
     cdef uint64_t first_seed
 
-    def __init__(self, device="cpu"):
+    def __cinit__(self, *args, **kwargs):
         cdef int64_t size = FG_GENERATOR_BYTES
-        check_device(device)
         self.state = new_tensor(FG_UINT8, 1, &size)
         self.manual_seed(67280421310721)
+
+    def __init__(self, device="cpu"):
+        check_device(device)
+
+    def __reduce__(self):
+        return generator_of, (self.get_state(), self.first_seed)
 
     def manual_seed(self, seed):
         """Start the stream that belongs to a seed."""
@@ -77,6 +83,13 @@ cdef class Generator:
             )
         copy_into(self.state, new_state)
         return self
+
+
+def generator_of(Tensor state, first_seed):
+    """The inverse of pickling a Generator."""
+    cdef Generator generator = Generator().set_state(state)
+    generator.first_seed = first_seed
+    return generator
 
 
 cdef Generator DEFAULT = Generator()
@@ -179,6 +192,8 @@ def random_(Tensor input, *bounds, Generator generator=None):
     high = bounds[len(bounds) - 1] if bounds else limits[input.array.dtype]
     if low >= high:
         raise RuntimeError(f"[random_] expects 'from' to be less than 'to'; got from={low} >= to={high}")
+    check_fits(low, input.array.dtype, "random_")
+    check_fits(high - 1, input.array.dtype, "random_")
     # The kernel takes the difference as unsigned, so that 2^63 wraps to what it should be.
     params.i[0], params.i[1] = low, high if high != 1 << 63 else -1 << 63
     return filled(FG_KERNEL_random_integers, input, generator, &params, "random_")

@@ -5,14 +5,16 @@ from libc.stdint cimport int64_t
 
 from fastgrad._core.graph cimport Node, Op, connect, grad_enabled, record, recording, recording2, save
 from fastgrad._core.kernel_ids cimport *
-from fastgrad._core.kernels cimport FG_BOOL, fg_array, fg_params
+from fastgrad._core.kernels cimport FG_BOOL, FG_INT32, FG_INT64, FG_UINT8, fg_array, fg_params
 from fastgrad._core.launch cimport launch
 from fastgrad._core.ops.copying cimport cast, contiguous, zeros_of
 from fastgrad._core.ops.in_place cimport replace_in_place
 from fastgrad._core.ops.operands cimport (
-    as_operand, broadcast_into, broadcast_shape, describe_number, kind, promoted, scalar_dtype,
+    as_operand, broadcast_into, broadcast_shape, check_fits, describe_number, is_number, kind, promoted, scalar_dtype,
 )
 from fastgrad._core.tensor cimport is_float, new_like, new_tensor, numel, shape_text
+
+from fastgrad._core.ops.operands import LARGEST
 
 
 cdef Op WHERE
@@ -89,6 +91,8 @@ def masked_fill(Tensor input, Tensor mask, value):
     cdef Tensor filler
     if mask.array.dtype != FG_BOOL:
         raise RuntimeError(f"[masked_fill] mask must be a bool tensor; got {mask.dtype}")
+    if is_number(value):
+        check_fits(value, input.array.dtype, "masked_fill")
     filler = as_operand(value, input, "masked_fill")
     if filler.array.ndim != 0:
         raise RuntimeError(f"[masked_fill] value must be a number or a 0-d tensor; got shape {shape_text(&filler.array)}")
@@ -102,6 +106,9 @@ def masked_fill(Tensor input, Tensor mask, value):
 def masked_fill_(Tensor input, Tensor mask, value):
     """`masked_fill` in place."""
     return replace_in_place(input, lambda old: masked_fill(old, mask, value), "masked_fill_")
+
+
+SMALLEST = {FG_BOOL: 0, FG_UINT8: 0, FG_INT32: -(1 << 31), FG_INT64: -(1 << 63)}
 
 
 cdef Tensor clamp_numbers(Tensor x, object low, object high):
@@ -122,8 +129,11 @@ cdef Tensor clamp_numbers(Tensor x, object low, object high):
         params.f[2] = -INFINITY if low is None else low
         params.f[3] = INFINITY if high is None else high
     else:
-        params.i[2] = -(1 << 63) if low is None else low
-        params.i[3] = (1 << 63) - 1 if high is None else high
+        for bound in (low, high):
+            if bound is not None:
+                check_fits(bound, code, "clamp")
+        params.i[2] = SMALLEST[code] if low is None else low
+        params.i[3] = LARGEST[code] if high is None else high
     operands[0], operands[1], operands[2], operands[3] = &out.array, &x.array, &first, &second
     launch(FG_KERNEL_clamp, operands, 4, &params, numel(&x.array))
     if recording(x):
@@ -163,9 +173,11 @@ def clamp(Tensor input, min=None, max=None):
         raise RuntimeError("[clamp] at least one of min or max must not be None; got None and None")
     if isinstance(min, Tensor) or isinstance(max, Tensor):
         if min is not None:
-            input = select(input < min, as_operand(min, input, "clamp"), input)
+            bound = as_operand(min, input, "clamp")
+            input = select((input < bound) | (bound != bound), bound, input)
         if max is not None:
-            input = select(input > max, as_operand(max, input, "clamp"), input)
+            bound = as_operand(max, input, "clamp")
+            input = select((input > bound) | (bound != bound), bound, input)
         return input
     return clamp_numbers(input, min, max)
 

@@ -10,11 +10,11 @@ from fastgrad._core.graph cimport (
 )
 from fastgrad._core.regions cimport embedded, region_between, region_of
 from fastgrad._core.views cimport mark_view
-from fastgrad._core.kernels cimport FG_MAX_NDIM, fg_array
+from fastgrad._core.kernels cimport FG_MAX_NDIM, FG_UINT8, fg_array
 from fastgrad._core.ops.copying cimport cast, copy_into, tensor_clone
 from fastgrad._core.ops.operands cimport promoted
 from fastgrad._core.tensor cimport (
-    VIEW_OF_MANY, alias, fill_contiguous_strides, is_contiguous, itemsize_of, new_like, new_tensor, numel, parse_shape,
+    VIEW_OF_MANY, alias, check_numel, fill_contiguous_strides, is_contiguous, itemsize_of, new_like, new_tensor, numel, parse_shape,
     same_shape, shape_text, wrap_axis,
 )
 
@@ -113,6 +113,10 @@ cdef int infer_shape(Tensor x, object size, int64_t* shape, str op) except -1:
     """Parse a shape in which one size may be -1."""
     cdef int ndim = parse_shape(size, shape, op), axis, free = -1
     cdef int64_t known = 1, n = numel(&x.array)
+    cdef int64_t magnitude[12]
+    for axis in range(ndim):
+        magnitude[axis] = 1 if shape[axis] == -1 else shape[axis]
+    check_numel(FG_UINT8, ndim, magnitude)
     for axis in range(ndim):
         if shape[axis] == -1:
             if free >= 0:
@@ -363,6 +367,7 @@ cdef Tensor expand_to(Tensor x, int ndim, const int64_t* shape, str op):
                     f"[{op}] the expanded size of the tensor ({shape[axis]}) must match the existing size "
                     f"({x.array.shape[axis - missing]}) at non-singleton dimension {axis}; got a tensor of shape {shape_text(&x.array)}"
                 )
+    check_numel(x.array.dtype, ndim, shape)
     out = view_of(x)
     out.array.ndim = ndim
     for axis in range(ndim):
@@ -568,7 +573,8 @@ def as_strided(Tensor input, size, stride, storage_offset=None):
     cdef int axis, ndim = parse_shape(size, shape, "as_strided")
     cdef Node node
     last = offset = input.storage_offset() if storage_offset is None else storage_offset
-    strides = list(stride)
+    strides = [<int64_t>step for step in stride]
+    check_numel(input.array.dtype, ndim, shape)
     if len(strides) != ndim:
         raise RuntimeError(f"[as_strided] mismatch in length of strides and shape; got {tuple(strides)} and {tuple(size)}")
     empty = any([shape[axis] == 0 for axis in range(ndim)])

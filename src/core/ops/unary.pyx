@@ -75,6 +75,8 @@ cdef Tensor unary_(Unary* row, Tensor x):
         raise RuntimeError(
             f"[{name}] result type {dtype_object(default_dtype)} can't be cast to the tensor's; got {x.dtype}"
         )
+    if x.array.dtype == FG_BOOL and row.kernel == FG_KERNEL_neg:
+        raise RuntimeError("[neg_] negation of a bool tensor is not supported, use ~ or logical_not; got bool")
     check_in_place(x, name)
     if not recording(x):
         run_unary(row.kernel, x, x)
