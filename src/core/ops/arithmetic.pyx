@@ -269,6 +269,8 @@ cdef object sub_operator(object a, object b):
             return float_with_number(FG_KERNEL_sub, &SHIFT, <Tensor>a, b, False)
     elif plain_number(a) and is_float((<Tensor>b).array.dtype):
         return float_with_number(FG_KERNEL_sub, &REVERSE, <Tensor>b, a, True)
+    if isinstance(a, bool) or isinstance(b, bool):
+        raise RuntimeError(f"[sub] subtraction with a bool is not supported; got {b if isinstance(b, bool) else a}")
     return coerced_call(tensor_sub, a, b)
 
 
