@@ -347,7 +347,7 @@ cdef class Run:
         return 0
 
     cdef int walk(self, list roots, list gradients) except -1:
-        cdef Node node
+        cdef Node node, running = None
         cdef Py_ssize_t position
         cdef int k
         cdef int was_off = switch_recording(not self.create_graph)
@@ -355,15 +355,14 @@ cdef class Run:
             for position in range(len(roots)):
                 self.start(position, <Tensor>roots[position], gradients[position])
             while self.size:
-                node = self.pop()
-                try:
-                    self.execute(node)
-                except BaseException:
-                    node.drop()
-                    raise
+                running = self.pop()
+                self.execute(running)
+            running = None
             self.finish()
         finally:
             switch_recording(was_off)
+            if running is not None:
+                running.drop()      # it raised
             while self.size:
                 self.pop().drop()
             if self.displaced is not None:

@@ -145,8 +145,8 @@ cdef int sub_rule(Node node, Tensor d) except -1:
     return 0
 
 cdef int mul_rule(Node node, Tensor d) except -1:
-    if node.needs(0): node.give(0, d * node.saved(1))
-    if node.needs(1): node.give(1, d * node.saved(0))
+    if node.needs(0): node.give(0, tensor_mul(d, node.saved(1)))
+    if node.needs(1): node.give(1, tensor_mul(d, node.saved(0)))
     return 0
 
 cdef int div_rule(Node node, Tensor d) except -1:

@@ -202,6 +202,8 @@ cdef int run_in_place(int kernel, Tensor a, Tensor b) except -1:
     """a = kernel(a, b), b of a's dtype and broadcast."""
     cdef fg_array wide
     cdef fg_array* operands[3]
-    broadcast_into(&wide, &b.array, a.array.ndim, a.array.shape)
-    operands[0], operands[1], operands[2] = &a.array, &a.array, &wide
+    operands[0], operands[1], operands[2] = &a.array, &a.array, &b.array
+    if not same_shape(&a.array, &b.array):
+        broadcast_into(&wide, &b.array, a.array.ndim, a.array.shape)
+        operands[2] = &wide
     return launch(kernel, operands, 3, NULL, numel(&a.array))
