@@ -9,7 +9,7 @@ from fastgrad._core.graph cimport (
     reserve_saved, save, save_output, set_output, start_node, switch_recording, track,
 )
 from fastgrad._core.views cimport check_in_place, rebase
-from fastgrad._core.tensor cimport NOT_A_VIEW, Tensor, alias, same_shape, shape_text, written
+from fastgrad._core.tensor cimport NOT_A_VIEW, Tensor, alias, shape_text, written
 
 from fastgrad._core.grad_mode import no_grad
 

@@ -4,14 +4,11 @@ import glob
 import os
 import sys
 
-from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int32_t, uint64_t
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
 from libc.string cimport memset
 
-from fastgrad._core.kernels cimport FG_FLOAT64, FG_INT64, FG_KERNEL_COUNT, FG_MAX_NDIM, fg_kernel, fg_rnn_workspace
-from fastgrad._core.tensor cimport Tensor, alias, dtype, itemsize_of, written
-
-from fastgrad._core import tensor as tensor_module
+from fastgrad._core.kernels cimport FG_KERNEL_COUNT, FG_MAX_NDIM, fg_kernel, fg_rnn_workspace
+from fastgrad._core.tensor cimport dtype
 
 cdef extern from "kernel.h":
     const fg_kernel* fg_kernels

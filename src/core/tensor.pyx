@@ -12,9 +12,7 @@ from libc.string cimport memcpy
 from fastgrad._core.kernels cimport (
     FG_BOOL, FG_DTYPE_COUNT, FG_FLOAT32, FG_FLOAT64, FG_INT32, FG_INT64, FG_MAX_NDIM, FG_UINT8,
 )
-from fastgrad._core.storage cimport borrow_storage, new_storage
-
-import warnings
+from fastgrad._core.storage cimport new_storage
 
 cdef extern from "Python.h":
     void PyObject_GC_UnTrack(PyObject*)
@@ -80,6 +78,8 @@ cdef int itemsize_of(int code) noexcept nogil:
 cdef int dtype_code(object wanted, int otherwise) except -1:
     """The code of a dtype argument; `otherwise` for None."""
     if wanted is None:
+        if otherwise < 0:
+            raise TypeError("[dtype] a dtype is needed; got None")
         return otherwise
     if type(wanted) is dtype:
         return (<dtype>wanted).code
@@ -99,7 +99,7 @@ def set_default_dtype(d) -> None:
     >>> fastgrad.set_default_dtype(fastgrad.float32)
     """
     global default_dtype
-    cdef int code = dtype_code(d, -1) if d is not None else -1
+    cdef int code = dtype_code(d, FG_BOOL)
     if code != FG_FLOAT32 and code != FG_FLOAT64:
         raise TypeError(f"[set_default_dtype] only floating-point types are supported as the default type; got {d!r}")
     default_dtype = code
@@ -740,8 +740,8 @@ cdef class Tensor:
     def __rfloordiv__(self, other): return operators.floordiv(other, self)
     def __mod__(self, other): return operators.mod(self, other)
     def __rmod__(self, other): return operators.mod(other, self)
-    def __pow__(self, other, modulo): return operators.pow(self, other)
-    def __rpow__(self, other, modulo): return operators.pow(other, self)
+    def __pow__(self, other, modulo): return operators.pow(self, other) if modulo is None else NotImplemented
+    def __rpow__(self, other, modulo): return operators.pow(other, self) if modulo is None else NotImplemented
     def __matmul__(self, other): return operators.matmul(self, other)
     def __rmatmul__(self, other): return operators.matmul(other, self)
     def __and__(self, other): return operators.and_(self, other)
@@ -756,7 +756,7 @@ cdef class Tensor:
     def __itruediv__(self, other): return operators.itruediv(self, other)
     def __ifloordiv__(self, other): return operators.ifloordiv(self, other)
     def __imod__(self, other): return operators.imod(self, other)
-    def __ipow__(self, other, modulo): return operators.ipow(self, other)
+    def __ipow__(self, other, modulo): return operators.ipow(self, other) if modulo is None else NotImplemented
     def __iand__(self, other): return operators.iand(self, other)
     def __ior__(self, other): return operators.ior(self, other)
     def __ixor__(self, other): return operators.ixor(self, other)

@@ -4,7 +4,7 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint64_t
 
 from fastgrad._core.graph cimport (
-    Node, Op, connect, engine_ops, grad_enabled, new_node, node_of, record, requires_grad_of, set_output, switch_recording,
+    Node, Op, connect, engine_ops, grad_enabled, new_node, node_of, requires_grad_of, set_output, switch_recording,
 )
 from fastgrad._core.regions cimport region_between
 from fastgrad._core.tensor cimport (

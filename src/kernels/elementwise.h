@@ -179,15 +179,13 @@ static inline __attribute__((always_inline)) void for_each_element(fg_array *con
         out_data[k * (out_step)] = (formula); \
     }
 
-/* factor is parameter 3 (add_scaled). */
 #define BINARY_LOOP(function, R, A, U, formula) \
     LOOP_HEAD(function) \
     { \
         R *out_data = (R *)data[0]; \
         const A *a_data = (const A *)data[1], *b_data = (const A *)data[2]; \
         const A first_a = *a_data, first_b = *b_data; /* so that tests of a number can leave the loop */ \
-        const U factor = (A)0.5 ? (U)params->f[3] : (U)params->i[3]; \
-        (void)factor; \
+        (void)params; \
         if (step[0] == 1 && step[1] == 1 && step[2] == 1) \
             INDEPENDENT BINARY_ROW(A, U, formula, 1, 1, 1) \
         else if (step[0] == 1 && step[1] == 1 && step[2] == 0) \

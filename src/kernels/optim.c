@@ -41,11 +41,6 @@ void FG_NAME(scale_many)(fg_array *const *operands, int operand_count, const fg_
     FOR_EACH_GROUP(scale, 0, 1, params->f[0])
 }
 
-void FG_NAME(fill_many)(fg_array *const *operands, int operand_count, const fg_params *params)
-{
-    FOR_EACH_GROUP(fill, 0, 1, params->f[0])
-}
-
 #else
 
 /* torch.optim.SGD. The conditions hold for all elements, so the compiler takes them out of the loop. */
@@ -135,13 +130,6 @@ static void FN(scale)(fg_array *const *group, int64_t count, double factor)
     real *x = group[0]->data;
     for (int64_t k = 0; k < count; k++)
         x[k] *= (real)factor;
-}
-
-static void FN(fill)(fg_array *const *group, int64_t count, double value)
-{
-    real *x = group[0]->data;
-    for (int64_t k = 0; k < count; k++)
-        x[k] = (real)value;
 }
 
 #endif

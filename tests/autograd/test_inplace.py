@@ -361,3 +361,53 @@ class TestRefused:
         assert z.tolist() == [0.0, 0.0, 1.0, 2.0]
         z.view(2, 2).add_(z.clone().view(2, 2).t())
         assert z.tolist() == [0.0, 1.0, 1.0, 4.0]
+
+
+class TestRandomFills:
+    """What is overwritten by random numbers has no part in the result."""
+
+    @pytest.mark.parametrize("fill", ["uniform_", "normal_", "bernoulli_", "random_", "exponential_"])
+    @pytest.mark.parametrize("part", [lambda z: z, lambda z: z[:2], lambda z: z.view(2, 2)])
+    def test_gradient(self, fill: str, part: Any) -> None:
+        w = fg.ones(4, dtype=fg.float64, requires_grad=True)
+        z = w * 2
+        filled = part(z)
+        getattr(filled, fill)()
+        z.sum().backward()
+        kept = 4 - filled.numel()
+        assert w.grad.tolist() == [0.0] * (4 - kept) + [2.0] * kept
+
+
+def test_logits_overwritten_after_cross_entropy() -> None:
+    gradients = []
+    for create_graph in (False, True):
+        w = fg.tensor([[1.0, 2.0, 0.5]], requires_grad=True)
+        z = w * 1
+        loss = fg.nn.functional.cross_entropy(z, fg.tensor([0]))
+        with fg.no_grad():
+            z.mul_(5)
+        if create_graph:
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                fg.autograd.grad(loss, w, create_graph=True)
+        else:
+            gradients.append(fg.autograd.grad(loss, w)[0])
+    assert gradients[0].abs().sum().item() > 0
+
+
+def test_a_weight_overwritten_that_the_gradient_does_not_need() -> None:
+    weight = fg.ones(2, 3, requires_grad=True)
+    y = fg.nn.functional.linear(fg.ones(4, 3), weight)
+    with fg.no_grad():
+        weight.mul_(2)
+    y.sum().backward()
+    assert weight.grad.tolist() == [[4.0] * 3] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "reduction"),
+    [({"size_average": False}, "sum"), ({"reduce": False}, "none"), ({"reduce": True}, "mean")],
+)
+def test_the_arguments_of_old_of_cross_entropy(options: dict, reduction: str) -> None:
+    x, t = fg.tensor([[1.0, 2.0], [0.0, 3.0]]), fg.tensor([0, 1])
+    cross_entropy = fg.nn.functional.cross_entropy
+    assert cross_entropy(x, t, **options).tolist() == cross_entropy(x, t, reduction=reduction).tolist()

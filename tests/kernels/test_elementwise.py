@@ -224,16 +224,6 @@ def test_matches_numpy(
             np.testing.assert_array_equal(operand, before)
 
 
-@pytest.mark.parametrize("dtype", NUMBERS)
-@given(n=st.integers(0, 40), number=st.booleans(), seed=st.integers(0, 2**32 - 1))
-def test_add_scaled(dtype: np.dtype, n: int, number: bool, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    a, b = (rng.integers(0, 9, n).astype(dtype) for _ in range(2))
-    out = np.empty(n, dtype)
-    launch_kernel("add_scaled", [out, a, 4 if number else b], i=(0, 0, 0, 3), f=(0, 0, 0, 3.0))
-    np.testing.assert_array_equal(out, a + dtype.type(3) * (dtype.type(4) if number else b))
-
-
 @pytest.mark.parametrize("dtype", ANY)
 @given(
     shape=array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=9),

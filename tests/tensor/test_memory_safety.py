@@ -259,3 +259,24 @@ def test_modes_decorate_with_and_without_parentheses() -> None:
         return x * 2
 
     assert not plain().requires_grad and not called().requires_grad and (x * 2).requires_grad
+
+
+def test_factors_of_many_axes_that_do_not_fit() -> None:
+    with pytest.raises(RuntimeError, match=r"\[matmul\]"):
+        fg.matmul(fg.ones(2, 3, 4, 5), fg.ones(6, 5))
+
+
+def test_a_dtype_is_needed() -> None:
+    for function in (lambda: fg.promote_types(None, None), lambda: fg.frombuffer(bytearray(4), dtype=None)):
+        with pytest.raises(TypeError, match=r"\[dtype\]"):
+            function()
+
+
+def test_bools_are_zero_or_one() -> None:
+    with pytest.raises(ValueError, match=r"\[from_numpy\]"):
+        fg.from_numpy(np.array([2, 3], np.uint8).view(bool))
+
+
+def test_powers_with_a_modulus_are_refused() -> None:
+    with pytest.raises(TypeError):
+        pow(fg.ones(2), 2, 3)

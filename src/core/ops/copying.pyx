@@ -28,7 +28,9 @@ cdef int identity_rule(Node node, Tensor d) except -1:
     return node.give(0, d)
 
 cdef int copy_rule(Node node, Tensor d) except -1:
-    return node.give(1, d) if node.needs(1) else 0
+    if node.needs(0): node.give(0, zeros_of(d))
+    if node.needs(1): node.give(1, d)
+    return 0
 
 
 cdef int copy_into(Tensor out, Tensor x) except -1:

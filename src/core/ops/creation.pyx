@@ -5,20 +5,19 @@ import math
 import warnings
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES
-from libc.stdint cimport int64_t, uint8_t
-from libc.string cimport memcpy, memset
+from libc.stdint cimport int64_t
+from libc.string cimport memset
 
-from fastgrad._core.graph cimport grad_enabled, recording
-from fastgrad._core.views cimport check_in_place, history_stand_in
+from fastgrad._core.graph cimport recording
+from fastgrad._core.views cimport check_in_place
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_BOOL, FG_FLOAT64, FG_INT64, FG_MAX_NDIM, FG_UINT8, fg_array, fg_params
 from fastgrad._core.launch cimport launch
-from fastgrad._core.ops.copying cimport cast, copy_into, tensor_clone
+from fastgrad._core.ops.copying cimport cast, tensor_clone
 from fastgrad._core.ops.operands cimport check_fits, fill_with, is_number, number_tensor, scalar_dtype
 from fastgrad._core.storage cimport Storage, borrow_storage
 from fastgrad._core.tensor cimport (
-    Tensor, alias, default_dtype, dtype_code, dtype_object, is_float, itemsize_of, new_like, new_tensor, numel,
-    parse_shape, shape_text,
+    Tensor, alias, default_dtype, dtype_code, dtype_object, is_float, new_tensor, numel, parse_shape, shape_text,
 )
 
 from fastgrad._core.tensor import check_device
@@ -196,6 +195,7 @@ def linspace(start, end, steps, *, dtype=None, layout=None, device=None, bint re
     check_device(device)
     if steps < 0:
         raise RuntimeError(f"[linspace] number of steps must be non-negative; got {steps}")
+    shaped("linspace", (int(steps),), None, FG_FLOAT64, None, {})      # raises where memory is short
     values = numpy.linspace(float(start), float(end), int(steps))
     return finished(cast(from_numpy(values), code), requires_grad)
 
@@ -245,6 +245,8 @@ def from_numpy(array):
             "[from_numpy] can't convert an ndarray of this dtype; the supported ones are float64, float32, int64, int32, "
             f"uint8 and bool; got {array.dtype}"
         )
+    if code == FG_BOOL and array.size and array.view(numpy.uint8).max() > 1:
+        raise ValueError("[from_numpy] the bytes of a bool array must be 0 or 1; got others")
     if array.ndim > FG_MAX_NDIM:
         raise ValueError(f"[from_numpy] a tensor has at most {FG_MAX_NDIM} dimensions; got {array.ndim}")
     if any([stride < 0 or stride % array.itemsize for stride in array.strides]) and array.size:

@@ -9,15 +9,14 @@ from fastgrad._core.graph cimport (
 )
 from fastgrad._core.views cimport check_in_place, history_stand_in, mark_view, rebase
 from fastgrad._core.kernel_ids cimport *
-from fastgrad._core.kernels cimport FG_BOOL, FG_INT64, FG_MAX_NDIM, FG_UINT8, fg_array, fg_params
+from fastgrad._core.kernels cimport FG_BOOL, FG_INT32, FG_INT64, FG_MAX_NDIM, FG_UINT8, fg_array, fg_params
 from fastgrad._core.launch cimport launch
-from fastgrad._core.ops.copying cimport clone_data, cast, contiguous, copy_into, tensor_clone, zeros_of
+from fastgrad._core.ops.copying cimport clone_data, cast, contiguous, tensor_clone
 from fastgrad._core.ops.in_place cimport replace_in_place
-from fastgrad._core.ops.operands cimport as_operand, broadcast_into, broadcast_shape, is_number, number_tensor
-from fastgrad._core.ops.shape cimport expand_to, permuted, reshape_to
+from fastgrad._core.ops.operands cimport as_operand, broadcast_shape, is_number, number_tensor
+from fastgrad._core.ops.shape cimport expand_to, permuted
 from fastgrad._core.tensor cimport (
-    Tensor, alias, is_contiguous, is_float, itemsize_of, new_like, new_tensor, numel, operators, parse_shape, shape_text,
-    wrap_axis,
+    Tensor, alias, is_float, itemsize_of, new_tensor, numel, operators, shape_text, wrap_axis,
 )
 
 
@@ -744,6 +743,8 @@ def index_add(Tensor input, dim, Tensor index, Tensor source, *, alpha=1):
             f"[index_add] index must be a vector of the length of source's dimension {axis}; got index {shape_text(&index.array)}, "
             f"source {shape_text(&source.array)}"
         )
+    if index.array.dtype < FG_INT32 or is_float(index.array.dtype):
+        raise RuntimeError(f"[index_add] index must be an int32 or int64 tensor; got {index.dtype}")
     index = contiguous(cast(index.reshape(-1), FG_INT64))
     check_nonnegative_range(index, input.array.shape[axis], axis, "index_add")
     view = out.movedim(axis, 0)

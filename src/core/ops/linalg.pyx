@@ -3,13 +3,11 @@
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from fastgrad._core.graph cimport (
-    Node, Op, OutputShape, connect, engine_ops, grad_enabled, input_shape, record, recording, recording2, save,
-)
+from fastgrad._core.graph cimport Node, Op, connect, grad_enabled, record, recording, recording2, save
 from fastgrad._core.kernel_ids cimport *
-from fastgrad._core.kernels cimport FG_MAX_NDIM, fg_array, fg_params
+from fastgrad._core.kernels cimport fg_array, fg_params
 from fastgrad._core.launch cimport launch
-from fastgrad._core.ops.copying cimport cast, contiguous, tensor_clone
+from fastgrad._core.ops.copying cimport contiguous, tensor_clone
 from fastgrad._core.ops.operands cimport broadcast_shape
 from fastgrad._core.ops.shape cimport expand_to, reshape_to, swap
 from fastgrad._core.tensor cimport (
@@ -71,10 +69,10 @@ cdef int check_dtypes(Tensor a, Tensor b, str op) except -1:
 
 
 cdef Tensor checked_product(Tensor a, Tensor b, str op):
-    """a @ b for two matrices or two stacks; integers are multiplied as float64, which is exact below 2**53."""
+    """a @ b for two matrices or two stacks."""
     cdef int ndim = a.array.ndim
     check_dtypes(a, b, op)
-    if a.array.shape[ndim - 1] != b.array.shape[ndim - 2]:
+    if b.array.ndim != ndim or a.array.shape[ndim - 1] != b.array.shape[ndim - 2]:
         raise RuntimeError(
             f"[{op}] the columns of the first factor must equal the rows of the second; got {shape_text(&a.array)} and "
             f"{shape_text(&b.array)}"
@@ -153,8 +151,6 @@ def matmul(Tensor input, Tensor other):
     if n == 2 and is_contiguous(&input.array):
         # One product over all rows.
         memcpy(shape, input.array.shape, sizeof(shape))
-        if other.array.shape[0] != input.array.shape[m - 1]:
-            return checked_product(input, other.unsqueeze(0), "matmul")
         rows = checked_product(input.flatten(0, m - 2), other, "matmul")
         shape[m - 1] = other.array.shape[1]
         return reshape_to(rows, m, shape)
@@ -280,12 +276,20 @@ cdef int64_t leading(const fg_array* a) noexcept:
 
 cdef int linear_rule(Node node, Tensor d) except -1:
     """dx = dy @ w, dw = dy.T @ x, db = dy summed over the rows."""
-    cdef Tensor x = node.saved(0), w = node.saved(1), dx, dw, db
+    cdef Tensor x, w, dx, dw, db
     cdef fg_array absent
     cdef fg_array flat[3]
     cdef fg_array* operands[6]
     cdef fg_params params
-    cdef int64_t rows = leading(&x.array), columns = w.array.shape[1], outputs = w.array.shape[0]
+    cdef int last = d.array.ndim - 1
+    cdef int64_t shape[12]
+    cdef int64_t rows = leading(&d.array), columns = 0, outputs = d.array.shape[last]
+    if node.needs(0):
+        w = node.saved(1)
+        columns = w.array.shape[1]
+    if node.needs(1):
+        x = node.saved(0)
+        columns = x.array.shape[last]
     if grad_enabled():
         if node.needs(0): node.give(0, matmul(d, w))
         if node.needs(1): node.give(1, product(swap(d.reshape(rows, outputs), 0, 1), x.reshape(rows, columns)))
@@ -293,21 +297,24 @@ cdef int linear_rule(Node node, Tensor d) except -1:
         return 0
     d = contiguous(d)
     absent.data, absent.ndim, absent.dtype = NULL, 0, d.array.dtype
-    operands[0] = operands[1] = operands[2] = &absent
+    operands[0] = operands[1] = operands[2] = operands[4] = operands[5] = &absent
     as_matrix(&flat[0], &d.array, rows, outputs)
-    as_matrix(&flat[1], &x.array, rows, columns)
-    operands[3], operands[4], operands[5] = &flat[0], &flat[1], &w.array
+    operands[3] = &flat[0]
     if node.needs(0):
-        dx = new_tensor(d.array.dtype, x.array.ndim, x.array.shape)
+        memcpy(shape, d.array.shape, sizeof(shape))
+        shape[last] = columns
+        dx = new_tensor(d.array.dtype, d.array.ndim, shape)
         as_matrix(&flat[2], &dx.array, rows, columns)
-        operands[0] = &flat[2]
+        operands[0], operands[5] = &flat[2], &w.array
         node.give(0, dx)
     if node.needs(1):
-        dw = new_tensor(d.array.dtype, 2, w.array.shape)
-        operands[1] = &dw.array
+        as_matrix(&flat[1], &x.array, rows, columns)
+        shape[0], shape[1] = outputs, columns
+        dw = new_tensor(d.array.dtype, 2, shape)
+        operands[1], operands[4] = &dw.array, &flat[1]
         node.give(1, dw)
     if node.needs(2):
-        db = new_tensor(d.array.dtype, 1, w.array.shape)
+        db = new_tensor(d.array.dtype, 1, &outputs)
         operands[2] = &db.array
         node.give(2, db)
     params.i[0] = 0

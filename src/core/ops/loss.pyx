@@ -1,17 +1,14 @@
 """Softmax, its logarithm and cross-entropy along the last axis of a matrix, each one launch forward and backward."""
 
 from libc.stdint cimport int64_t
-from libc.string cimport memcpy
 
 from fastgrad._core.engine cimport differentiate_composite
-from fastgrad._core.graph cimport Node, Op, connect, grad_enabled, record, recording, save, save_output
+from fastgrad._core.graph cimport Node, Op, connect, grad_enabled, record, reserve_saved, recording, save, save_output
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_INT64, fg_array, fg_params
 from fastgrad._core.launch cimport launch
 from fastgrad._core.ops.copying cimport clone_data, cast, contiguous
-from fastgrad._core.tensor cimport (
-    Tensor, default_dtype, dtype_code, is_float, new_like, new_tensor, numel, shape_text, wrap_axis,
-)
+from fastgrad._core.tensor cimport Tensor, dtype_code, is_float, new_like, new_tensor, numel, shape_text, wrap_axis
 
 
 cdef Op SOFTMAX
@@ -126,9 +123,12 @@ def cross_entropy(Tensor input, Tensor target, Tensor weight=None, size_average=
     >>> fastgrad.nn.functional.cross_entropy(fastgrad.zeros(1, 2), fastgrad.tensor([1]))
     tensor(0.6931)
     """
-    cdef int code = reduction_code(reduction), classes_axis = 0 if input.array.ndim == 1 else 1
+    cdef int code, classes_axis = 0 if input.array.ndim == 1 else 1
     cdef int64_t classes
-    cdef int k
+    if size_average is not None or reduce is not None:
+        # PyTorch's arguments before 0.4.1.
+        reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
+    code = reduction_code(reduction)
     if input.array.ndim == 0:
         raise RuntimeError("[cross_entropy] input must have at least one dimension; got shape ()")
     classes = input.array.shape[classes_axis]
@@ -167,7 +167,7 @@ def cross_entropy(Tensor input, Tensor target, Tensor weight=None, size_average=
 cdef Tensor cross_entropy_rows(Tensor x, Tensor target, Tensor weight, int64_t ignore_index, int code, double smoothing):
     """input (N, C), target (N,)."""
     cdef Tensor loss, probability = None, w = None
-    cdef int64_t two = 2, rows = x.array.shape[0], classes = x.array.shape[1], row, label
+    cdef int64_t rows = x.array.shape[0], classes = x.array.shape[1], row, label
     cdef int64_t* labels
     cdef fg_array number, absent
     cdef fg_array* operands[5]
@@ -203,11 +203,12 @@ cdef Tensor cross_entropy_rows(Tensor x, Tensor target, Tensor weight, int64_t i
     if recorded:
         node = record(&CROSS_ENTROPY, loss, 1)
         connect(node, 0, x)
+        reserve_saved(node, 4)
         save(node, 0, probability)
         save(node, 1, clone_data(target))
+        save(node, 2, x)
         if w is not None:
-            save(node, 2, w)
-        node.context = x
+            save(node, 3, w)
         node.integers[0], node.integers[1], node.numbers[0] = ignore_index, code, smoothing
     return loss
 
@@ -217,12 +218,12 @@ cdef int cross_entropy_rule(Node node, Tensor d) except -1:
     cdef fg_array number
     cdef fg_array* operands[5]
     cdef fg_params params
-    if node.saved_count > 2:
-        w = node.saved(2)
+    if node.saved_count > 3:
+        w = node.saved(3)
     if grad_enabled():
         ignored, reduction, smoothing = node.integers[0], REDUCTIONS[node.integers[1]], node.numbers[0]
         return differentiate_composite(
-            node, lambda x: cross_entropy_composite(x, target, w, ignored, reduction, smoothing), [node.context], d)
+            node, lambda x: cross_entropy_composite(x, target, w, ignored, reduction, smoothing), [node.saved(2)], d)
     dx = new_like(probability)
     d = contiguous(d)
     number.data, number.ndim, number.dtype = NULL, 0, d.array.dtype

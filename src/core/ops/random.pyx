@@ -3,18 +3,16 @@
 import os
 
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcpy
 
-from fastgrad._core.graph cimport connect, grad_enabled, record, recording
+from fastgrad._core.graph cimport recording
 from fastgrad._core.views cimport check_in_place
 from fastgrad._core.kernel_ids cimport *
-from fastgrad._core.kernels cimport FG_BOOL, FG_GENERATOR_BYTES, FG_INT64, FG_UINT8, fg_array, fg_params
+from fastgrad._core.kernels cimport FG_GENERATOR_BYTES, FG_INT64, FG_UINT8, fg_array, fg_params
 from fastgrad._core.launch cimport launch
 from fastgrad._core.ops.copying cimport cast, contiguous, copy_into
 from fastgrad._core.ops.operands cimport check_fits
 from fastgrad._core.tensor cimport (
-    Tensor, default_dtype, dtype_code, is_contiguous, is_float, itemsize_of, new_like, new_like_as, new_tensor, numel,
-    parse_shape, shape_text, written,
+    Tensor, default_dtype, dtype_code, is_contiguous, is_float, new_like, new_tensor, parse_shape, shape_text,
 )
 
 from fastgrad._core.tensor import check_device
@@ -130,19 +128,19 @@ cdef Tensor draw(int kernel, Tensor out, Generator generator, fg_params* params,
     number.data, number.ndim, number.dtype = NULL, 0, 5
     operands[0], operands[1] = &target.array, &source.state.array
     operands[2] = &number if extra is None else &extra.array
-    launch(kernel, operands, 3 if kernel == FG_KERNEL_bernoulli else 2, params, numel(&out.array))
+    # Work 0 keeps the GIL: two threads must not draw from one generator at once.
+    launch(kernel, operands, 3 if kernel == FG_KERNEL_bernoulli else 2, params, 0)
     if target is not out:
         copy_into(out, target)
     return out
 
 
-cdef Tensor filled(int kernel, Tensor x, Generator generator, fg_params* params, str op):
-    """In place: what x was before no longer matters to its gradient."""
-    check_in_place(x, op)
-    draw(kernel, x, generator, params, None)
+cdef Tensor filled(int kernel, Tensor x, Generator generator, fg_params* params, Tensor extra, str op):
+    """In place; what x was before has no part in what it is, so where x is recorded it becomes a copy of constants."""
     if recording(x):
-        x.node, x.requires = None, False
-    return x
+        return x.copy_(draw(kernel, new_like(x), generator, params, extra))
+    check_in_place(x, op)
+    return draw(kernel, x, generator, params, extra)
 
 
 cdef int check_float(Tensor x, str op) except -1:
@@ -161,7 +159,7 @@ def uniform_(Tensor input, double from_=0, double to=1, *, Generator generator=N
     if not low <= to:
         raise RuntimeError(f"[uniform_] expects to return a [from, to) range with from <= to; got from={low} > to={to}")
     params.f[0], params.f[1] = low, to
-    return filled(FG_KERNEL_uniform, input, generator, &params, "uniform_")
+    return filled(FG_KERNEL_uniform, input, generator, &params, None, "uniform_")
 
 
 def normal_(Tensor input, double mean=0, double std=1, *, Generator generator=None):
@@ -171,7 +169,7 @@ def normal_(Tensor input, double mean=0, double std=1, *, Generator generator=No
     if not std >= 0:
         raise RuntimeError(f"[normal_] expects std >= 0.0; got std={std}")
     params.f[0], params.f[1] = mean, std
-    return filled(FG_KERNEL_normal, input, generator, &params, "normal_")
+    return filled(FG_KERNEL_normal, input, generator, &params, None, "normal_")
 
 
 def exponential_(Tensor input, double lambd=1, *, Generator generator=None):
@@ -181,7 +179,7 @@ def exponential_(Tensor input, double lambd=1, *, Generator generator=None):
     if not lambd > 0:
         raise RuntimeError(f"[exponential_] expects lambda > 0.0; got lambda={lambd}")
     params.f[0] = lambd
-    return filled(FG_KERNEL_exponential, input, generator, &params, "exponential_")
+    return filled(FG_KERNEL_exponential, input, generator, &params, None, "exponential_")
 
 
 def random_(Tensor input, *bounds, Generator generator=None):
@@ -196,7 +194,7 @@ def random_(Tensor input, *bounds, Generator generator=None):
     check_fits(high - 1, input.array.dtype, "random_")
     # The kernel takes the difference as unsigned, so that 2^63 wraps to what it should be.
     params.i[0], params.i[1] = low, high if high != 1 << 63 else -1 << 63
-    return filled(FG_KERNEL_random_integers, input, generator, &params, "random_")
+    return filled(FG_KERNEL_random_integers, input, generator, &params, None, "random_")
 
 
 cdef Tensor checked_probability(Tensor p, str op):
@@ -216,8 +214,7 @@ def bernoulli_(Tensor input, p=0.5, *, Generator generator=None):
         if not 0 <= p <= 1:
             raise RuntimeError(f"[bernoulli_] expects p in [0, 1]; got p={p}")
         params.f[2] = p
-    check_in_place(input, "bernoulli_")
-    return draw(FG_KERNEL_bernoulli, input, generator, &params, probability)
+    return filled(FG_KERNEL_bernoulli, input, generator, &params, probability, "bernoulli_")
 
 
 def bernoulli(Tensor input, p=None, *, Generator generator=None):
@@ -229,7 +226,7 @@ def bernoulli(Tensor input, p=None, *, Generator generator=None):
     return draw(FG_KERNEL_bernoulli, new_like(input), generator, &params, probability)
 
 
-def _draw_new(str op, tuple size, object dtype, int otherwise, bint requires_grad, object device):
+cdef Tensor draw_new(str op, tuple size, object dtype, int otherwise, object device):
     """An uninitialised tensor for a factory."""
     cdef int64_t shape[12]
     cdef int ndim
@@ -245,7 +242,7 @@ def rand(*size, Generator generator=None, dtype=None, layout=None, device=None, 
     >>> generator = fastgrad.manual_seed(0); fastgrad.rand(2)
     tensor([0.4963, 0.7682])
     """
-    out = uniform_(_draw_new("rand", size, dtype, default_dtype, requires_grad, device), generator=generator)
+    out = uniform_(draw_new("rand", size, dtype, default_dtype, device), generator=generator)
     out.requires_grad = requires_grad
     return out
 
@@ -257,7 +254,7 @@ def randn(*size, Generator generator=None, dtype=None, layout=None, device=None,
     >>> generator = fastgrad.manual_seed(0); fastgrad.randn(2)
     tensor([ 1.5410, -0.2934])
     """
-    out = normal_(_draw_new("randn", size, dtype, default_dtype, requires_grad, device), generator=generator)
+    out = normal_(draw_new("randn", size, dtype, default_dtype, device), generator=generator)
     out.requires_grad = requires_grad
     return out
 
@@ -271,13 +268,15 @@ def randint(*args, low=None, high=None, size=None, Generator generator=None, dty
     tensor([4, 9, 3])
     """
     names = list(args)
+    if len(names) + (size is not None) + (high is not None) + (low is not None) not in (2, 3):
+        raise TypeError(f"[randint] high and size are needed, and at most low besides; got {args}")
     if size is None:
         size = names.pop()
     if high is None:
         high = names.pop()
     if low is None:
         low = names.pop() if names else 0
-    out = random_(_draw_new("randint", (size,), dtype, FG_INT64, False, device), low, high, generator=generator)
+    out = random_(draw_new("randint", (size,), dtype, FG_INT64, device), low, high, generator=generator)
     out.requires_grad = requires_grad
     return out
 
@@ -292,7 +291,7 @@ def randperm(n, *, Generator generator=None, dtype=None, layout=None, device=Non
     cdef fg_params params
     if n < 0:
         raise RuntimeError(f"[randperm] n must be non-negative; got {n}")
-    out = draw(FG_KERNEL_randperm, _draw_new("randperm", (int(n),), None, FG_INT64, False, device), generator, &params, None)
+    out = draw(FG_KERNEL_randperm, draw_new("randperm", (int(n),), None, FG_INT64, device), generator, &params, None)
     return cast(out, dtype_code(dtype, FG_INT64))
 
 
@@ -315,7 +314,7 @@ def normal(mean=0.0, std=1.0, size=None, *, Generator generator=None, dtype=None
         return randn(model.shape, dtype=model.dtype, generator=generator) * std + mean
     if size is None:
         raise TypeError("[normal] size is needed where mean and std are numbers; got None")
-    out = normal_(_draw_new("normal", (size,), dtype, default_dtype, requires_grad, device), mean, std, generator=generator)
+    out = normal_(draw_new("normal", (size,), dtype, default_dtype, device), mean, std, generator=generator)
     out.requires_grad = requires_grad
     return out
 

@@ -7,22 +7,18 @@ index they return; without `dim`, and amax and amin, share it evenly among the t
 import math
 
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcpy
 
 from fastgrad._core.graph cimport (
-    Node, Op, OutputShape, connect, engine_ops, grad_enabled, input_shape, record, recording, save, save_output,
+    Node, Op, OutputShape, connect, engine_ops, input_shape, record, recording, save, save_output,
 )
 from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_BOOL, FG_INT64, fg_array, fg_params
 from fastgrad._core.launch cimport launch
 from fastgrad._core.ops.arithmetic cimport tensor_maximum, tensor_minimum
 from fastgrad._core.ops.copying cimport cast, contiguous, zeros_of
-from fastgrad._core.ops.selection cimport select
 from fastgrad._core.ops.indexing cimport gathered
 from fastgrad._core.ops.shape cimport expand_to, reshape_to
-from fastgrad._core.tensor cimport (
-    Tensor, default_dtype, dtype_code, dtype_object, is_float, new_tensor, numel, shape_text, wrap_axis,
-)
+from fastgrad._core.tensor cimport Tensor, dtype_code, is_float, new_tensor, numel, shape_text, wrap_axis
 
 
 cdef uint64_t axes_of(object dim, int ndim, str op) except? 0:
@@ -227,7 +223,7 @@ engine_ops.sum_to = sum_to
 
 
 cdef Tensor as_summand(Tensor x, object dtype):
-    """Cast to the dtype asked for; integers sum up in int64."""
+    """Cast to the dtype asked for, if one is."""
     if dtype is not None:
         return cast(x, dtype_code(dtype, -1))
     return x
@@ -285,12 +281,11 @@ def all(Tensor input, dim=None, bint keepdim=False):
     return reduced(FG_KERNEL_all, input, axes_of(dim, input.array.ndim, "all"), keepdim, FG_BOOL)
 
 
-cdef int check_not_empty(Tensor x, uint64_t mask, str op, type error=RuntimeError) except -1:
-    if reduced_count(x, mask) == 0 and not (numel(&x.array) == 0 and x.array.ndim == 0):
-        raise IndexError(
-            f"[{op}] expected the reduced dimensions to have non-zero size, since the reduction has no identity; got shape "
-            f"{shape_text(&x.array)}"
-        ) if mask != (<uint64_t>1 << x.array.ndim) - 1 or x.array.ndim > 1 else error(
+cdef int check_not_empty(Tensor x, uint64_t mask, str op) except -1:
+    """PyTorch raises IndexError where single axes of several are reduced, RuntimeError where all are."""
+    if reduced_count(x, mask) == 0:
+        single = mask != (<uint64_t>1 << x.array.ndim) - 1 or x.array.ndim > 1
+        raise (IndexError if single else RuntimeError)(
             f"[{op}] expected the reduced dimensions to have non-zero size, since the reduction has no identity; got shape "
             f"{shape_text(&x.array)}"
         )

@@ -12,7 +12,6 @@ from fastgrad._core.regions cimport embedded, region_between, region_of
 from fastgrad._core.views cimport mark_view
 from fastgrad._core.kernels cimport FG_MAX_NDIM, FG_UINT8, fg_array
 from fastgrad._core.ops.copying cimport cast, copy_into, tensor_clone
-from fastgrad._core.ops.operands cimport promoted
 from fastgrad._core.tensor cimport (
     VIEW_OF_MANY, alias, check_numel, fill_contiguous_strides, is_contiguous, itemsize_of, new_like, new_tensor, numel, parse_shape,
     same_shape, shape_text, wrap_axis,
