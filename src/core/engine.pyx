@@ -310,6 +310,13 @@ cdef class Run:
                 keep_grad(node.retained[k](), <Tensor>node.pending[k])
             if self.captures is not None:
                 self.capture(<PyObject*>node, k, <Tensor>node.pending[k])
+        for k in range(node.edge_count):
+            edge = &node.edges[k]
+            if edge.target != NULL and edge.slot < 0 and edge.signature != shape_signature(&(<Tensor>edge.target).array):
+                raise RuntimeError(
+                    f"[backward] a leaf must keep its shape between forward and backward; got {node.label()} of a leaf that has "
+                    f"shape {shape_text(&(<Tensor>edge.target).array)}"
+                )
         if self.needed is None:
             node.wanted = <uint64_t>-1
         else:
@@ -336,11 +343,6 @@ cdef class Run:
                 gradient = <Tensor>edge.gradient
                 Py_DECREF(gradient)
                 edge.gradient = NULL
-                if edge.slot < 0 and edge.signature != shape_signature(&(<Tensor>edge.target).array):
-                    raise RuntimeError(
-                        f"[backward] a leaf must keep its shape between forward and backward; got {node.label()} with a gradient "
-                        f"for a leaf that has shape {shape_text(&(<Tensor>edge.target).array)}"
-                    )
                 self.deliver(edge.target, edge.slot, gradient, node.region if edge.in_region else NULL)
                 gradient = None
         node.run = NULL

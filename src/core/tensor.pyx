@@ -556,6 +556,10 @@ cdef class Tensor:
     def data(self, Tensor value):
         if value.array.dtype != self.array.dtype and self.requires:
             raise RuntimeError(f"[data] data must keep the dtype {self.dtype}; got {value.dtype}")
+        if operators.node(self) is not None and not same_shape(&self.array, &value.array):
+            raise RuntimeError(
+                f"[data] what an op made keeps its shape {shape_text(&self.array)}; got data of shape {shape_text(&value.array)}"
+            )
         # No version that this tensor was ever saved with comes again: a graph that kept it notices the exchange.
         value.storage.version = max(value.storage.version, self.storage.version) + 1
         memcpy(&self.array, &value.array, sizeof(fg_array))

@@ -199,7 +199,7 @@ cdef tuple normalized(Tensor x, object index):
         elif isinstance(item, (list, tuple, range)) or getattr(item, "ndim", 0) > 0:
             from fastgrad._core.ops.creation import tensor
             item = tensor(item) if len(item) else new_tensor_of_indices()
-            taken += (<Tensor>item).array.ndim if (<Tensor>item).array.dtype == FG_BOOL else 1
+            taken += (<Tensor>item).array.ndim if (<Tensor>item).array.dtype in (FG_BOOL, FG_UINT8) else 1
             if is_float((<Tensor>item).array.dtype):
                 raise IndexError(f"[getitem] tensors used as indices must be long, int, byte or bool tensors; got {item.dtype}")
             advanced = True
@@ -487,6 +487,8 @@ cdef int put(Tensor x, list indices, Tensor value, bint accumulate, str op) exce
     if recorded:
         stand_in = history_stand_in(x, False)
     check_in_place(x, op)
+    # An index that is part of x would change under the kernel's feet.
+    indices = [clone_data(<Tensor>index) if (<Tensor>index).storage is x.storage else index for index in indices]
     launch_indexed(FG_KERNEL_index_add if accumulate else FG_KERNEL_index_put, x,
                    tensor_clone(source) if source.storage is x.storage else source, indices)
     if recorded:
@@ -708,6 +710,9 @@ def scatter(Tensor input, dim, Tensor index, src=None, *, value=None):
     tensor([6., 0., 5.])
     """
     cdef int axis = wrap_axis(dim, input.array.ndim, "scatter")
+    if input.array.ndim == 0:
+        source = src.reshape(-1) if isinstance(src, Tensor) else src
+        return scatter(input.reshape(1), 0, index.reshape(-1), source, value=value).reshape(())
     source = scatter_source(input, index, value if src is None else src, "scatter")
     return scattered(&SCATTER, FG_KERNEL_scatter, input, axis, checked_index(input, axis, index, source, "scatter"), source)
 
@@ -720,6 +725,8 @@ def scatter_add(Tensor input, dim, Tensor index, Tensor src):
     tensor([ 0., 11.])
     """
     cdef int axis = wrap_axis(dim, input.array.ndim, "scatter_add")
+    if input.array.ndim == 0:
+        return scatter_add(input.reshape(1), 0, index.reshape(-1), src.reshape(-1)).reshape(())
     source = scatter_source(input, index, src, "scatter_add")
     return scattered(&SCATTER_ADD, FG_KERNEL_scatter_add, input, axis, checked_index(input, axis, index, source, "scatter_add"), source)
 
@@ -743,6 +750,8 @@ def index_add(Tensor input, dim, Tensor index, Tensor source, *, alpha=1):
             f"[index_add] index must be a vector of the length of source's dimension {axis}; got index {shape_text(&index.array)}, "
             f"source {shape_text(&source.array)}"
         )
+    if source.array.dtype != input.array.dtype:
+        raise RuntimeError(f"[index_add] source must have input's dtype {input.dtype}; got {source.dtype}")
     if index.array.dtype < FG_INT32 or is_float(index.array.dtype):
         raise RuntimeError(f"[index_add] index must be an int32 or int64 tensor; got {index.dtype}")
     index = contiguous(cast(index.reshape(-1), FG_INT64))
