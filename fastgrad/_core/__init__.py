@@ -41,7 +41,7 @@ FUNCTIONS = {
         full_like arange linspace eye is_tensor is_floating_point numel=numel_of""",
 }
 
-# What nn and optim use and PyTorch does not have at its top level.
+# What nn, optim and the tests of kernels use and PyTorch does not have at its top level.
 FUSED = {
     "ops.linalg": "linear",
     "ops.indexing": "embedding",

@@ -83,7 +83,6 @@ cdef struct EngineOps:
     Tensor (*cast)(Tensor, int)
     Tensor (*clone)(Tensor)                               # contiguous
     Tensor (*zeros)(int, int, const int64_t*)
-    int (*copy)(Tensor, Tensor) except -1                # in place, not recorded
     Tensor (*view_region)(Tensor, Region*)
     Tensor (*embed_region)(Tensor, Region*)
     Tensor (*put_region)(Tensor, Tensor, Region*)

@@ -212,4 +212,4 @@ def to_byte(Tensor input):
     return cast(input, FG_UINT8)
 
 
-engine_ops.cast, engine_ops.clone, engine_ops.zeros, engine_ops.copy = cast, tensor_clone, zeros_of_shape, copy_into
+engine_ops.cast, engine_ops.clone, engine_ops.zeros = cast, tensor_clone, zeros_of_shape

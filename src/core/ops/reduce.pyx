@@ -196,10 +196,6 @@ cdef Tensor products_of_others(Tensor x, uint64_t mask):
     return others.reshape(shape).permute(*inverse)
 
 
-cdef Tensor sum_all(Tensor x):
-    return sum(x)
-
-
 cdef Tensor sum_to(Tensor x, int ndim, const int64_t* shape):
     """x summed over the axes along which a tensor of that shape would be broadcast; broadcast where x is the smaller."""
     cdef int axis, extra = x.array.ndim - ndim
