@@ -25,7 +25,7 @@ KERNEL_FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math"]
 # Objects are cleared at birth; gcc would do it with `rep stos`, at their size three times slower than memset.
 CORE_FLAGS = ["-g0", "-fno-strict-aliasing", "-fwrapv", "-fno-builtin-memset"]
 SHARED_FLAGS = [] if os.name == "nt" else ["-fPIC", "-fvisibility=hidden"]
-ONCE = {"table.c", "blas.c"}  # compiled once, whatever the instruction set
+ONCE = {"table.c", "blas.c", "threads.c"}  # compiled once, whatever the instruction set
 ISA_MACROS = [(f"FG_ISA_{isa.upper()}", "1") for isa in ISA_FLAGS]
 
 
@@ -98,7 +98,10 @@ class BuildKernelsFirst(build_ext):
             if extension.name == "fastgrad._core.launch":
                 extension.extra_objects = objects
                 extension.depends = [*extension.depends, *objects]
-                extension.libraries = [*extension.libraries, *([] if sys.platform == "darwin" else ["m", "dl"])]
+                extension.libraries = [
+                    *extension.libraries,
+                    *([] if sys.platform == "darwin" else ["m", "dl", "pthread"]),
+                ]
         super().build_extensions()
 
     def compile_kernels(self) -> list[str]:
