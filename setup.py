@@ -38,6 +38,10 @@ def stage_cython() -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists() or target.read_bytes() != source.read_bytes():
             shutil.copyfile(source, target)
+    for staged in (STAGE / "fastgrad" / "_core").rglob("*.p[yx][xd]"):
+        source = ROOT / "src" / "core" / staged.relative_to(STAGE / "fastgrad" / "_core")
+        if not source.exists() and staged.name not in ("kernel_ids.pxd", "__init__.pxd"):
+            staged.unlink()
     names = re.findall(r"^KERNEL\((\w+),", (KERNELS / "kernels.def").read_text(), re.MULTILINE)
     ids = 'cdef extern from "kernel.h":\n    enum:\n' + "".join(f"        FG_KERNEL_{name}\n" for name in names)
     target = STAGE / "fastgrad" / "_core" / "kernel_ids.pxd"
@@ -98,10 +102,7 @@ class BuildKernelsFirst(build_ext):
             if extension.name == "fastgrad._core.launch":
                 extension.extra_objects = objects
                 extension.depends = [*extension.depends, *objects]
-                extension.libraries = [
-                    *extension.libraries,
-                    *([] if sys.platform == "darwin" else ["m", "dl", "pthread"]),
-                ]
+                extension.libraries = [*extension.libraries, *([] if sys.platform == "darwin" else ["m", "dl"])]
         super().build_extensions()
 
     def compile_kernels(self) -> list[str]:

@@ -804,8 +804,8 @@ def fused_rnn(t: Any, x: Any, h: Any, *parameters: Any, nonlinearity: str) -> An
     if t.__name__ == "torch":
         rnn = t.rnn_tanh if nonlinearity == "tanh" else t.rnn_relu
         return rnn(x, h, list(parameters), len(parameters) == 4, 1, 0.0, False, False, False)
-    states, last = t._core.rnn_layer(x, h[0], *parameters, nonlinearity=nonlinearity)
-    return states, last.unsqueeze(0)
+    weights = [*parameters, *[None] * (5 - len(parameters))]
+    return t._core.recurrent_layer(f"rnn_{nonlinearity}", x, h, None, weights)
 
 
 def _recurrent(d: Draw) -> Any:

@@ -44,7 +44,7 @@ rnn = [t(6, 9), t(6, 6), t(6), t(6)]
 results = []
 for nonlinearity in ("tanh", "relu"):
     z = fg.nn.functional.linear(x, w, b).tanh()
-    y, h_n = fg._core.rnn_layer(z, h[0], *rnn, nonlinearity=nonlinearity)
+    y, h_n = fg._core.recurrent_layer("rnn_" + nonlinearity, z, h, None, [*rnn, None])
     loss = fg.nn.functional.cross_entropy(y.reshape(35, 6), fg.arange(35) % 6)
     loss = loss + (h_n.exp() * h_n.sigmoid()).mean() + y.max()
     gradients = fg.autograd.grad(loss, [x, w, b, h, *rnn])

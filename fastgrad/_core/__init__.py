@@ -47,7 +47,7 @@ FUSED = {
     "ops.indexing": "embedding",
     "ops.loss": "cross_entropy cross_entropy_composite",
     "ops.random": "dropout",
-    "ops.rnn": "rnn_layer rnn_cell rnn_composite",
+    "ops.rnn": "recurrent_layer recurrent_cell recurrent_composite",
     "launch": "launch_kernel",
     "module": "ModuleBase call_in_turn",
     "ops.optim": "sgd_step adam_step has_grads clear_grads grad_norm scale_grads",

@@ -802,35 +802,32 @@ def cross_entropy_composite(
 
 # rnn
 
-def rnn_layer(
-    x_tbi: Tensor,
-    h_0: Tensor | None,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None = None,
-    b_hh: Tensor | None = None,
-    nonlinearity: str = "tanh",
-    reverse: _bool = False,
-) -> tuple[Tensor, Tensor]: ...
-def rnn_cell(
-    x_bi: Tensor,
-    h_bh: Tensor | None,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None = None,
-    b_hh: Tensor | None = None,
-    nonlinearity: str = "tanh",
-) -> Tensor: ...
-def rnn_composite(
+def recurrent_layer(
+    cell: str,
     x: Tensor,
     h_0: Tensor | None,
+    c_0: Tensor | None,
+    weights: Sequence[Tensor | None],
+    batch_sizes: Tensor | None = None,
+) -> tuple[Tensor, ...]: ...
+def recurrent_cell(
+    cell: str,
+    x: Tensor,
+    h: Tensor | None,
+    c: Tensor | None,
     w_ih: Tensor,
     w_hh: Tensor,
-    b_ih: Tensor | None,
-    b_hh: Tensor | None,
-    nonlinearity: str,
-    reverse: _bool,
-) -> Tensor: ...
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> Any: ...
+def recurrent_composite(
+    cell: str,
+    x: Tensor,
+    h_0: Tensor | None,
+    c_0: Tensor | None,
+    weights: Sequence[Tensor | None],
+    batch_sizes: Tensor | None = None,
+) -> tuple[Tensor, ...]: ...
 
 # optim
 

@@ -1,4 +1,4 @@
 from fastgrad._core.graph cimport Node
 from fastgrad._core.tensor cimport Tensor
 
-cdef int differentiate_composite(Node node, object composite, list inputs, Tensor d) except -1
+cdef int differentiate_composite(Node node, object composite, list inputs) except -1

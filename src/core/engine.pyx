@@ -590,16 +590,22 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, bint create_grap
     return tuple(found)
 
 
-cdef int differentiate_composite(Node node, object composite, list inputs, Tensor d) except -1:
+cdef int differentiate_composite(Node node, object composite, list inputs) except -1:
     """The gradients of a fused op under create_graph: those of its composite, which are differentiable again.
 
     `inputs` are the op's inputs in the order of its edges, None where one is absent. The composite sees a view of each,
-    so that a tensor that stands in two places gets a gradient for each place.
+    so that a tensor that stands in two places gets a gradient for each place. Of an op of several outputs it returns
+    them all, and those count to which a gradient came.
     """
     cdef int k
     stand_ins = [None if x is None else x.view_as(x) for x in inputs]
     wanted = [k for k in range(node.edge_count) if node.needs(k)]
-    gradients = grad(composite(*stand_ins), [stand_ins[k] for k in wanted], d, create_graph=True, materialize_grads=True)
+    outputs = composite(*stand_ins)
+    if node.output_count == 1:
+        outputs = (outputs,)
+    reached = [k for k in range(node.output_count) if node.pending[k] != NULL]
+    gradients = grad([outputs[k] for k in reached], [stand_ins[k] for k in wanted], [node.incoming(k) for k in reached],
+                     create_graph=True, materialize_grads=True)
     for k, gradient in zip(wanted, gradients):
         node.give(k, gradient)
     return 0

@@ -18,4 +18,5 @@ cdef extern from "kernel.h":
         double f[8]
 
     ctypedef void (*fg_kernel)(fg_array** operands, int operand_count, const fg_params* params) noexcept nogil
-    int64_t fg_rnn_workspace(int64_t steps, int64_t batch, int64_t inputs, int64_t hidden, int backward) nogil
+    int64_t fg_recurrent_workspace(int kernel, int64_t steps, int64_t batch, int64_t rows, int64_t inputs, int64_t hidden,
+                                   int64_t state, int directions) nogil

@@ -7,7 +7,7 @@ import sys
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
 from libc.string cimport memset
 
-from fastgrad._core.kernels cimport FG_KERNEL_COUNT, FG_MAX_NDIM, fg_kernel, fg_rnn_workspace
+from fastgrad._core.kernels cimport FG_KERNEL_COUNT, FG_MAX_NDIM, fg_kernel, fg_recurrent_workspace
 from fastgrad._core.tensor cimport dtype
 
 cdef extern from "kernel.h":
@@ -23,10 +23,6 @@ cdef extern from "kernel.h":
         int (*get_num_threads)()
     fg_blas fg_blas_found
     int fg_load_blas(const char* path, const char** candidates, int candidate_count)
-
-cdef extern from "threads.h":
-    int fg_get_threads()
-    void fg_set_threads(int count)
 
 
 # A launch that touches fewer elements than this ends sooner than the GIL changes hands.
@@ -48,9 +44,10 @@ cdef int launch(int kernel, fg_array** operands, int count, const fg_params* par
     return 0
 
 
-cdef int64_t rnn_workspace(int64_t steps, int64_t batch, int64_t inputs, int64_t hidden, bint backward) noexcept:
-    """How many elements of workspace the recurrent kernels need."""
-    return fg_rnn_workspace(steps, batch, inputs, hidden, backward)
+cdef int64_t workspace_elements(int kernel, int64_t steps, int64_t batch, int64_t rows, int64_t inputs, int64_t hidden,
+                                int64_t state, int directions) noexcept:
+    """How many elements of workspace a recurrent kernel needs."""
+    return fg_recurrent_workspace(kernel, steps, batch, rows, inputs, hidden, state, directions)
 
 
 cdef int notify(int kernel, fg_array** operands, int count) except -1:
@@ -142,6 +139,12 @@ def launch_kernel(str name, operands, i=(), f=()) -> None:
             PyBuffer_Release(&buffers[k])
 
 
+def recurrent_workspace(str kernel, int64_t steps, int64_t batch, int64_t rows, int64_t inputs, int64_t hidden,
+                        int64_t state, int directions) -> int:
+    """How many elements of workspace a recurrent kernel of this name needs; for tests of kernels."""
+    return workspace_elements(KERNEL_IDS[kernel], steps, batch, rows, inputs, hidden, state, directions)
+
+
 def find_blas() -> None:
     """Resolve sgemm and dgemm from FASTGRAD_BLAS, or from what NumPy has loaded."""
     cdef const char* candidates[32]
@@ -182,48 +185,21 @@ def blas_name() -> str:
     return fg_blas_found.name.decode() if fg_blas_found.name != NULL else "none found; own kernels"
 
 
-def set_num_threads(int64_t num) -> None:
-    """Set how many threads a kernel may run on, as `torch.set_num_threads`; the borrowed BLAS gets the same number.
-
-    Threads start with the first kernel that is large enough to share. A RuntimeError says that num is below 1.
-
-    >>> import fastgrad
-    >>> before = fastgrad.get_num_threads()
-    >>> fastgrad.set_num_threads(1)
-    >>> fastgrad.get_num_threads()
-    1
-    >>> fastgrad.set_num_threads(before)
-    """
+def set_num_threads(int num) -> None:
+    """Set the number of threads of matrix products, as `torch.set_num_threads`."""
     if num < 1:
         raise RuntimeError(f"[set_num_threads] the number of threads must be positive; got {num}")
-    cdef int threads = min(num, 1 << 16)
-    fg_set_threads(threads)
     if fg_blas_found.set_num_threads != NULL:
-        fg_blas_found.set_num_threads(threads)
+        fg_blas_found.set_num_threads(num)
 
 
 def get_num_threads() -> int:
-    """How many threads a kernel may run on, as `torch.get_num_threads`.
-
-    At import it is `FASTGRAD_NUM_THREADS`, or else the BLAS's number, at most the processors open to this process.
-    """
-    return fg_get_threads()
-
-
-def choose_threads(str wanted) -> None:
-    """Set the number of threads to `wanted`, or if that is empty to what suits the BLAS and the processors."""
-    if wanted:
-        if not wanted.isdecimal() or not 0 < int(wanted) < 1 << 63:
-            raise ImportError(f"[fastgrad] FASTGRAD_NUM_THREADS must be a positive whole number; got {wanted}")
-        return set_num_threads(int(wanted))
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    blas_threads = fg_blas_found.get_num_threads() if fg_blas_found.get_num_threads != NULL else processors
-    fg_set_threads(min(processors, blas_threads))
+    """The number of threads of matrix products."""
+    return fg_blas_found.get_num_threads() if fg_blas_found.get_num_threads != NULL else 1
 
 
 ISA = choose_isa(os.environ.get("FASTGRAD_ISA", ""))
 find_blas()
-choose_threads(os.environ.get("FASTGRAD_NUM_THREADS", ""))
 
 
 def show_config() -> None:
@@ -233,5 +209,5 @@ def show_config() -> None:
     print(f"fastgrad {__version__}, Python {sys.version.split()[0]}, NumPy {numpy.__version__}")
     print(f"instruction set  {ISA} (of {', '.join(isa_names())}; FASTGRAD_ISA forces one)")
     print(f"BLAS             {blas_name()} (FASTGRAD_BLAS=/path/lib.so overrides)")
-    print(f"threads          {get_num_threads()} (FASTGRAD_NUM_THREADS, fastgrad.set_num_threads)")
+    print(f"threads          {get_num_threads()}")
     print("CUDA             not in this build")

@@ -1,6 +1,7 @@
 /* Matrix products.
  *
- * A tile of up to TILE_ROWS rows and two vectors of the result stays in registers over the whole inner axis. The right
+ * A tile of the result stays in registers over the whole inner axis: up to 12 rows (6 with 16 registers) of two vectors,
+ * or fewer rows of three or four vectors where a column has so many parts. The right
  * operand is read in panels, one tile wide; where it lies otherwise, a panel is packed first. (Goto and van de Geijn,
  * Anatomy of High-Performance Matrix Multiplication, ACM TOMS 34(3), 2008.)
  */
@@ -14,13 +15,20 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-#define TILE_VECTORS 2
+#define TILE_VECTORS 2 /* of a product in one part */
+#define MOST_VECTORS 4
+#define MOST_ROWS 12
+#define ROWS_3(X, v) X(1, v) X(2, v) X(3, v)
+#define ROWS_4(X, v) ROWS_3(X, v) X(4, v)
+#define ROWS_6(X, v) ROWS_4(X, v) X(5, v) X(6, v)
+#define ROWS_8(X, v) ROWS_6(X, v) X(7, v) X(8, v)
+#define ROWS_12(X, v) ROWS_8(X, v) X(9, v) X(10, v) X(11, v) X(12, v)
 #if defined(__AVX512F__) || defined(__aarch64__) /* 32 registers */
-#define TILE_ROWS 12
-#define TILES(X, v) X(1, v) X(2, v) X(3, v) X(4, v) X(5, v) X(6, v) X(7, v) X(8, v) X(9, v) X(10, v) X(11, v) X(12, v)
+#define TILES(X) ROWS_12(X, 1) ROWS_12(X, 2) ROWS_8(X, 3) ROWS_6(X, 4)
+static const int tile_rows[MOST_VECTORS + 1] = {0, 12, 12, 8, 6};
 #else
-#define TILE_ROWS 6
-#define TILES(X, v) X(1, v) X(2, v) X(3, v) X(4, v) X(5, v) X(6, v)
+#define TILES(X) ROWS_6(X, 1) ROWS_6(X, 2) ROWS_4(X, 3) ROWS_3(X, 4)
+static const int tile_rows[MOST_VECTORS + 1] = {0, 6, 6, 4, 3};
 #endif
 
 #ifdef __clang__
@@ -70,9 +78,12 @@ typedef struct FN(tile) {
     int64_t out_row, add_row, y_row;
     real alpha, beta;
     fg_finish_mode mode;
+    int64_t first_row, first_column;
+    const fg_finish *finish;
 } FN(tile);
 
 INLINE const real *FN(moved)(const real *p, int64_t step) { return p ? p + step : NULL; }
+INLINE real *FN(moved_out)(real *p, int64_t step) { return p ? p + step : NULL; }
 
 INLINE vec FN(finish)(vec sum, vec add, vec y, const FN(tile) * t, fg_finish_mode mode)
 {
@@ -86,7 +97,7 @@ INLINE vec FN(finish)(vec sum, vec add, vec y, const FN(tile) * t, fg_finish_mod
     }
 }
 
-INLINE void FN(store_whole)(const int rows, const int vectors, vec sum[TILE_ROWS][TILE_VECTORS], const FN(tile) * t,
+INLINE void FN(store_whole)(const int rows, const int vectors, vec sum[MOST_ROWS][MOST_VECTORS], const FN(tile) * t,
                             const fg_finish_mode mode)
 {
     UNROLL
@@ -122,7 +133,7 @@ INLINE void FN(compute_tile)(const int rows, const int vectors, const FN(tile) *
 {
     /* A small tile runs several sums side by side, so that one addition need not wait for the last. */
     const int parts = rows * vectors <= 2 ? 4 : rows * vectors <= 4 ? 2 : 1;
-    vec sum[4][TILE_ROWS][TILE_VECTORS];
+    vec sum[4][MOST_ROWS][MOST_VECTORS];
     UNROLL
     for (int p = 0; p < parts; p++) {
         UNROLL
@@ -137,7 +148,7 @@ INLINE void FN(compute_tile)(const int rows, const int vectors, const FN(tile) *
     int64_t left = t->inner;
 #define STEP(p)                                                                                                       \
     do {                                                                                                              \
-        vec column[TILE_VECTORS];                                                                                     \
+        vec column[MOST_VECTORS];                                                                                     \
         UNROLL for (int v = 0; v < vectors; v++) column[v] = vec_load(b + v * LANES);                                 \
         UNROLL for (int r = 0; r < rows; r++)                                                                         \
         {                                                                                                             \
@@ -164,15 +175,19 @@ INLINE void FN(compute_tile)(const int rows, const int vectors, const FN(tile) *
                 sum[0][r][v] += sum[p][r][v];
         }
     }
-    if (t->columns < vectors * LANES || t->mode == FG_TANH) {
-        real spilled[TILE_ROWS * PANEL];
+    if (vectors > TILE_VECTORS || t->mode == FG_CALL || t->mode == FG_TANH || t->columns < vectors * LANES) {
+        real spilled[MOST_ROWS * MOST_VECTORS * LANES];
         UNROLL
         for (int r = 0; r < rows; r++) {
             UNROLL
             for (int v = 0; v < vectors; v++)
                 vec_store(spilled + (r * vectors + v) * LANES, sum[0][r][v]);
         }
-        FN(store_edge)(rows, vectors * LANES, spilled, t);
+        if (t->mode == FG_CALL)
+            t->finish->call(t->finish->context,
+                            &(fg_sums){t->first_row, t->first_column, rows, t->columns, spilled, vectors * LANES, LANES});
+        else
+            FN(store_edge)(rows, vectors * LANES, spilled, t);
         return;
     }
     switch (t->mode) {
@@ -185,34 +200,35 @@ INLINE void FN(compute_tile)(const int rows, const int vectors, const FN(tile) *
 
 #define TILE(rows, vectors)                                                                                           \
     static void FN(tile_##rows##_##vectors)(const FN(tile) * t) { FN(compute_tile)(rows, vectors, t); }
-#define TILE_NAME(rows, vectors) FN(tile_##rows##_##vectors),
-TILES(TILE, 1)
-TILES(TILE, 2)
-static void (*const FN(tiles)[TILE_VECTORS][TILE_ROWS])(const FN(tile) *) = {
-    {TILES(TILE_NAME, 1)},
-    {TILES(TILE_NAME, 2)},
-};
+#define TILE_ENTRY(rows, vectors) [vectors][rows] = FN(tile_##rows##_##vectors),
+TILES(TILE)
+static void (*const FN(tiles)[MOST_VECTORS + 1][MOST_ROWS + 1])(const FN(tile) *) = {TILES(TILE_ENTRY)};
 #undef TILE
-#undef TILE_NAME
+#undef TILE_ENTRY
+
+INLINE int FN(vectors)(int columns) { return columns > LANES ? TILE_VECTORS : 1; }
 
 /* Rows are split evenly, so that no tile is left with a row or two that would wait for its own sums. */
-static void FN(multiply_panel)(int64_t m, int columns, int64_t k, const real *a, int64_t a_row, int64_t a_step,
-                               const real *b, int64_t b_step, int64_t first_column, const fg_finish *finish)
+static void FN(multiply_panel)(int64_t m, int columns, int vectors, int64_t k, const real *a, int64_t a_row,
+                               int64_t a_step, const real *b, int64_t b_step, int64_t first_column,
+                               const fg_finish *finish)
 {
     FN(tile) t = {
         .inner = k, .a = a, .a_row = a_row, .a_step = a_step, .b = b, .b_step = b_step, .columns = columns,
-        .out = (real *)finish->out + first_column, .out_row = finish->out_row,
+        .out = FN(moved_out)(finish->out, first_column), .out_row = finish->out_row,
         .add = FN(moved)(finish->add, first_column), .add_row = finish->add_row,
         .y = FN(moved)(finish->y, first_column), .y_row = finish->y_row,
         .alpha = (real)finish->alpha, .beta = (real)finish->beta, .mode = finish->mode,
+        .first_column = first_column, .finish = finish,
     };
-    int64_t tiles = (m + TILE_ROWS - 1) / TILE_ROWS;
+    int64_t tiles = (m + tile_rows[vectors] - 1) / tile_rows[vectors];
     for (int64_t done = 0; done < m; tiles--) {
         int rows = (int)((m - done + tiles - 1) / tiles);
-        FN(tiles)[columns > LANES][rows - 1](&t);
+        FN(tiles)[vectors][rows](&t);
         done += rows;
+        t.first_row = done;
         t.a += rows * a_row;
-        t.out += rows * t.out_row;
+        t.out = FN(moved_out)(t.out, rows * t.out_row);
         t.add = FN(moved)(t.add, rows * t.add_row);
         t.y = FN(moved)(t.y, rows * t.y_row);
     }
@@ -268,11 +284,11 @@ INLINE vec FN(sum_each)(vec square[LANES])
     return square[0];
 }
 
-/* One panel of b (k, columns), padded with zeros to whole vectors. */
-static void FN(pack_panel)(int columns, int64_t k, const real *b, int64_t b_row, int64_t b_column, real *packed)
+/* Columns of b (k, columns) as rows of a panel `width` wide, padded with zeros to whole vectors. */
+static void FN(pack_panel)(int columns, int64_t k, const real *b, int64_t b_row, int64_t b_column, int width,
+                           real *packed)
 {
-    const int width = columns > LANES ? PANEL : LANES;
-    for (int c = 0; c < width; c += LANES) {
+    for (int c = 0; c < columns; c += LANES) {
         int count = columns - c < LANES ? columns - c : LANES;
         if (b_column == 1) {
             for (int64_t r = 0; r < k; r++)
@@ -347,22 +363,28 @@ static void FN(multiply_dots)(int64_t m, int64_t n, int64_t k, fg_matrix a, fg_m
     }
 }
 
-void FG_NAME(FN(pack))(int64_t n, int64_t k, fg_matrix b, void *packed_)
+void FG_NAME(FN(pack))(int64_t n, int64_t k, int parts, fg_matrix b, void *packed_)
 {
     real *packed = packed_;
-    for (int64_t j = 0; j < n; j += PANEL) {
-        int columns = n - j < PANEL ? (int)(n - j) : PANEL;
-        FN(pack_panel)(columns, k, (const real *)b.data + j * b.column, b.row, b.column, packed + j * k);
+    const int panel = parts > 1 ? LANES : PANEL;
+    for (int64_t j = 0; j < n; j += panel, packed += parts * panel * k) {
+        const int columns = n - j < panel ? (int)(n - j) : panel;
+        const int width = parts > 1 ? parts * LANES : FN(vectors)(columns) * LANES;
+        for (int p = 0; p < parts; p++)
+            FN(pack_panel)(columns, k, (const real *)b.data + (p * n + j) * b.column, b.row, b.column, width,
+                           packed + p * LANES);
     }
 }
 
-void FG_NAME(FN(multiply_packed))(int64_t m, int64_t n, int64_t k, fg_matrix a, const void *packed,
+void FG_NAME(FN(multiply_packed))(int64_t m, int64_t n, int64_t k, int parts, fg_matrix a, const void *packed_,
                                   const fg_finish *finish)
 {
-    for (int64_t j = 0; j < n; j += PANEL) {
-        int columns = n - j < PANEL ? (int)(n - j) : PANEL;
-        FN(multiply_panel)(m, columns, k, a.data, a.row, a.column, (const real *)packed + j * k,
-                           columns > LANES ? PANEL : LANES, j, finish);
+    const real *packed = packed_;
+    const int panel = parts > 1 ? LANES : PANEL;
+    for (int64_t j = 0; j < n; j += panel, packed = FN(moved)(packed, parts * panel * k)) {
+        const int columns = n - j < panel ? (int)(n - j) : panel;
+        const int vectors = parts > 1 ? parts : FN(vectors)(columns);
+        FN(multiply_panel)(m, columns, vectors, k, a.data, a.row, a.column, packed, vectors * LANES, j, finish);
     }
 }
 
@@ -389,29 +411,30 @@ static void FN(multiply)(int64_t m, int64_t n, int64_t k, fg_matrix a, fg_matrix
             for (int64_t j = 0; j < n; j += PANEL) {
                 const int columns = n - j < PANEL ? (int)(n - j) : PANEL;
                 const real *panel = (const real *)b.data + first * b.row + j * b.column;
+                const int vectors = FN(vectors)(columns);
                 int64_t step = b.row;
                 if (b.column != 1 || columns % LANES != 0 || rows >= MANY_ROWS) {
-                    FN(pack_panel)(columns, inner, panel, b.row, b.column, packed);
+                    FN(pack_panel)(columns, inner, panel, b.row, b.column, vectors * LANES, packed);
                     panel = packed;
-                    step = columns > LANES ? PANEL : LANES;
+                    step = vectors * LANES;
                 }
-                FN(multiply_panel)(rows, columns, inner, block, a.row, a.column, panel, step, j, &f);
+                FN(multiply_panel)(rows, columns, vectors, inner, block, a.row, a.column, panel, step, j, &f);
             }
         }
     }
 }
 
 /* Four rows at a time: a quarter of the traffic through out, and a quarter of its rounding errors. */
-void FG_NAME(FN(column_sums))(int64_t m, int64_t n, const void *x_, int accumulate, void *out_)
+void FG_NAME(FN(column_sums))(int64_t m, int64_t n, const void *x_, int64_t x_row, int accumulate, void *out_)
 {
     const real *x = x_;
     real *restrict out = out_;
     if (!accumulate)
         memset(out, 0, (size_t)n * sizeof(real));
-    for (; m >= 4; m -= 4, x += 4 * n)
+    for (; m >= 4; m -= 4, x += 4 * x_row)
         for (int64_t c = 0; c < n; c++)
-            out[c] += (x[c] + x[c + n]) + (x[c + 2 * n] + x[c + 3 * n]);
-    for (; m > 0; m--, x += n)
+            out[c] += (x[c] + x[c + x_row]) + (x[c + 2 * x_row] + x[c + 3 * x_row]);
+    for (; m > 0; m--, x += x_row)
         for (int64_t c = 0; c < n; c++)
             out[c] += x[c];
 }

@@ -9,10 +9,19 @@ typedef struct fg_matrix {
     int64_t row, column; /* strides in elements; one of them is 1 */
 } fg_matrix;
 
-typedef enum { FG_PLAIN, FG_RELU, FG_TANH, FG_RELU_GRADIENT, FG_TANH_GRADIENT } fg_finish_mode;
+typedef enum { FG_PLAIN, FG_RELU, FG_TANH, FG_RELU_GRADIENT, FG_TANH_GRADIENT, FG_CALL } fg_finish_mode;
+
+/* A part of a product, `rows` by `columns` from (first_row, first_column) on, as it leaves the registers: element
+ * (r, c) of part p is sums[r * sums_row + p * sums_part + c], with whole vectors to be read at the right edge. */
+typedef struct fg_sums {
+    int64_t first_row, first_column;
+    int rows, columns;
+    const void *sums;
+    int64_t sums_row, sums_part;
+} fg_sums;
 
 /* What happens to a product before it is stored: out = f(alpha*product + beta*add). A gradient's f multiplies by the
- * derivative of relu or tanh, expressed by the activation's result y. */
+ * derivative of relu or tanh, expressed by the activation's result y. FG_CALL stores nothing: `call` takes the sums. */
 typedef struct fg_finish {
     void *out;
     int64_t out_row;
@@ -22,18 +31,22 @@ typedef struct fg_finish {
     int64_t y_row;
     double alpha, beta;
     fg_finish_mode mode;
+    void (*call)(const void *context, const fg_sums *sums);
+    const void *context;
 } fg_finish;
 
 #ifdef FG_ISA
 #define FG_DECLARE_GEMM(dtype)                                                                                        \
     /* (m,k) @ (k,n) */                                                                                               \
     void FG_NAME(gemm_##dtype)(int64_t m, int64_t n, int64_t k, fg_matrix a, fg_matrix b, const fg_finish *finish);   \
-    /* b (k,n) as multiply_packed reads it, in fg_packed_size(n)*k elements */                                        \
-    void FG_NAME(pack_##dtype)(int64_t n, int64_t k, fg_matrix b, void *packed);                                      \
-    void FG_NAME(multiply_packed_##dtype)(int64_t m, int64_t n, int64_t k, fg_matrix a, const void *packed,           \
-                                          const fg_finish *finish);                                                   \
-    /* out (n,) = column sums of a contiguous x (m,n), added to out if asked for */                                   \
-    void FG_NAME(column_sums_##dtype)(int64_t m, int64_t n, const void *x, int accumulate, void *out);
+    /* b (k, parts*n) as multiply_packed reads it, in parts*fg_packed_size(n)*k elements: a panel holds the same       \
+     * columns of each part (of each gate of a recurrent cell) side by side */                                        \
+    void FG_NAME(pack_##dtype)(int64_t n, int64_t k, int parts, fg_matrix b, void *packed);                           \
+    /* parts > 1 needs a finish of mode FG_CALL, which then gets all parts of a column together */                    \
+    void FG_NAME(multiply_packed_##dtype)(int64_t m, int64_t n, int64_t k, int parts, fg_matrix a,                    \
+                                          const void *packed, const fg_finish *finish);                               \
+    /* out (n,) = column sums of x (m,n) with contiguous rows, added to out if asked for */                           \
+    void FG_NAME(column_sums_##dtype)(int64_t m, int64_t n, const void *x, int64_t x_row, int accumulate, void *out);
 FG_DECLARE_GEMM(f32)
 FG_DECLARE_GEMM(f64)
 #endif

@@ -58,8 +58,9 @@ extern const char *const fg_kernel_meanings[FG_KERNEL_COUNT];
 const char *fg_choose_isa(const char *wanted);      /* NULL or "" for the best; returns its name, NULL if unknown or unsupported here */
 int fg_list_isa(const char **names, int room);      /* the sets this machine can run, worst first */
 
-/* rnn.c: how many elements of workspace a launch of rnn or rnn_backward needs. */
-int64_t fg_rnn_workspace(int64_t steps, int64_t batch, int64_t inputs, int64_t hidden, int backward);
+/* recurrent.h: how many elements of workspace a launch of this recurrent kernel needs. */
+int64_t fg_recurrent_workspace(int kernel, int64_t steps, int64_t batch, int64_t rows, int64_t inputs, int64_t hidden,
+                               int64_t state, int directions);
 
 /* random.c: the size of a generator's state in bytes. */
 #define FG_GENERATOR_BYTES 5120

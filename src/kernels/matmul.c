@@ -81,7 +81,7 @@ static void FN(linear_backward)(const fg_array *dx, const fg_array *dw, const fg
                           &finish);
     }
     if (db->data)
-        FG_NAME(FN(column_sums))(batch, outputs, dy->data, accumulate, db->data);
+        FG_NAME(FN(column_sums))(batch, outputs, dy->data, outputs, accumulate, db->data);
 }
 
 #endif

@@ -1,5 +1,5 @@
 /* What kernels there are, and which instruction set's copy of them runs. */
-#include "gemm.h"
+#include "recurrent.h"
 
 #include <string.h>
 
@@ -86,10 +86,13 @@ int fg_list_isa(const char **names, int room)
 
 _Thread_local char fg_scratch[FG_SCRATCH_BYTES] __attribute__((aligned(64)));
 
-/* rnn.c: the summed bias and the packed w_hh; backward, dz of all steps and the packed w_hh. */
-int64_t fg_rnn_workspace(int64_t steps, int64_t batch, int64_t inputs, int64_t hidden, int backward)
+int64_t fg_recurrent_workspace(int kernel, int64_t steps, int64_t batch, int64_t rows, int64_t inputs, int64_t hidden,
+                               int64_t state, int directions)
 {
-    (void)inputs;
-    int64_t packed = fg_packed_size(hidden) * hidden;
-    return packed + (backward ? (steps * batch * hidden + 63) / 64 * 64 : fg_packed_size(hidden));
+    const int lstm = kernel == FG_KERNEL_lstm || kernel == FG_KERNEL_lstm_backward;
+    const int gru = kernel == FG_KERNEL_gru || kernel == FG_KERNEL_gru_backward;
+    const fg_recurrent_size size = {steps, batch, rows, inputs, hidden, state, lstm ? 4 : gru ? 3 : 1, lstm || gru ? 4 : 0};
+    const int backward = kernel == FG_KERNEL_rnn_backward || kernel == FG_KERNEL_lstm_backward ||
+                         kernel == FG_KERNEL_gru_backward;
+    return directions * fg_plan_recurrent(&size, backward).total;
 }

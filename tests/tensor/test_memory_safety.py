@@ -87,7 +87,7 @@ def test_a_gradient_of_another_shape_or_dtype(use: Any, swap: str) -> None:
     [
         lambda x, w: fg.nn.functional.linear(x, w),
         lambda x, w: x @ w.t(),
-        lambda x, w: fg._core.rnn_cell(x, None, w, w),
+        lambda x, w: fg._core.recurrent_cell("rnn_tanh", x, None, None, w, w),
     ],
 )
 def test_a_saved_tensor_exchanged_through_data(use: Any) -> None:

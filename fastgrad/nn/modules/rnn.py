@@ -11,7 +11,7 @@ import warnings
 from typing import Any
 
 from fastgrad import _core
-from fastgrad._core import Tensor, rnn_cell, rnn_layer
+from fastgrad._core import Tensor, recurrent_cell, recurrent_layer
 from fastgrad.nn import init
 from fastgrad.nn.modules.module import Module
 from fastgrad.nn.parameter import Parameter
@@ -63,7 +63,8 @@ class RNNCell(_RNNBase):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         if input.ndim == 2 and (hx is None or hx.ndim == 2):
-            return rnn_cell(input, hx, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.nonlinearity)
+            cell = "rnn_" + self.nonlinearity
+            return recurrent_cell(cell, input, hx, None, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
         for name, tensor in (("input", input), ("hidden", hx)):
             if tensor is not None and tensor.ndim not in (1, 2):
                 raise ValueError(f"[RNNCell] {name} must be 1-d or 2-d; got {tensor.ndim}-d")
@@ -158,17 +159,14 @@ class RNN(_RNNBase):
         for layer in range(self.num_layers):
             if layer and self.dropout and self.training:
                 x = _core.dropout(x, self.dropout, True)
-            outputs = []
-            for direction in range(directions):
-                number = layer * directions + direction
-                weights: list[Any] = [getattr(self, name, None) for name in self._weight_names[number]]
-                w_ih, w_hh, b_ih, b_hh = weights
-                h_0 = None if hx is None else hx[number]
-                output, state = rnn_layer(x, h_0, w_ih, w_hh, b_ih, b_hh, self.nonlinearity, direction == 1)
-                outputs.append(output)
-                last_states.append(state)
-            x = outputs[0] if directions == 1 else _core.cat(outputs, -1)
-        h_n = last_states[0].unsqueeze(0) if len(last_states) == 1 else _core.stack(last_states)
+            first = layer * directions
+            weights: list[Any] = []
+            for names in self._weight_names[first : first + directions]:
+                weights += [*(getattr(self, name, None) for name in names), None]
+            h_0 = None if hx is None else hx[first : first + directions]
+            x, h_n = recurrent_layer("rnn_" + self.nonlinearity, x, h_0, None, weights)
+            last_states.append(h_n)
+        h_n = last_states[0] if len(last_states) == 1 else _core.cat(last_states)
         if not batched:
             return x.squeeze(1), h_n.squeeze(1)
         return (x.transpose(0, 1) if self.batch_first else x), h_n

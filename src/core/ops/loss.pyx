@@ -223,7 +223,7 @@ cdef int cross_entropy_rule(Node node, Tensor d) except -1:
     if grad_enabled():
         ignored, reduction, smoothing = node.integers[0], REDUCTIONS[node.integers[1]], node.numbers[0]
         return differentiate_composite(
-            node, lambda x: cross_entropy_composite(x, target, w, ignored, reduction, smoothing), [node.saved(2)], d)
+            node, lambda x: cross_entropy_composite(x, target, w, ignored, reduction, smoothing), [node.saved(2)])
     dx = new_like(probability)
     d = contiguous(d)
     number.data, number.ndim, number.dtype = NULL, 0, d.array.dtype
