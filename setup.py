@@ -102,7 +102,10 @@ class BuildKernelsFirst(build_ext):
             if extension.name == "fastgrad._core.launch":
                 extension.extra_objects = objects
                 extension.depends = [*extension.depends, *objects]
-                extension.libraries = [*extension.libraries, *([] if sys.platform == "darwin" else ["m", "dl"])]
+                extension.libraries = [
+                    *extension.libraries,
+                    *([] if sys.platform == "darwin" else ["m", "dl", "pthread"]),
+                ]
         super().build_extensions()
 
     def compile_kernels(self) -> list[str]:

@@ -24,6 +24,10 @@ cdef extern from "kernel.h":
     fg_blas fg_blas_found
     int fg_load_blas(const char* path, const char** candidates, int candidate_count)
 
+cdef extern from "threads.h":
+    int fg_get_threads()
+    void fg_set_threads(int count)
+
 
 # A launch that touches fewer elements than this ends sooner than the GIL changes hands.
 cdef enum: WORTH_RELEASING = 1 << 15
@@ -185,21 +189,48 @@ def blas_name() -> str:
     return fg_blas_found.name.decode() if fg_blas_found.name != NULL else "none found; own kernels"
 
 
-def set_num_threads(int num) -> None:
-    """Set the number of threads of matrix products, as `torch.set_num_threads`."""
+def set_num_threads(int64_t num) -> None:
+    """Set how many threads a kernel may run on, as `torch.set_num_threads`; the borrowed BLAS gets the same number.
+
+    Threads start with the first kernel that is large enough to share. A RuntimeError says that num is below 1.
+
+    >>> import fastgrad
+    >>> before = fastgrad.get_num_threads()
+    >>> fastgrad.set_num_threads(1)
+    >>> fastgrad.get_num_threads()
+    1
+    >>> fastgrad.set_num_threads(before)
+    """
     if num < 1:
         raise RuntimeError(f"[set_num_threads] the number of threads must be positive; got {num}")
+    cdef int threads = min(num, 1 << 16)
+    fg_set_threads(threads)
     if fg_blas_found.set_num_threads != NULL:
-        fg_blas_found.set_num_threads(num)
+        fg_blas_found.set_num_threads(threads)
 
 
 def get_num_threads() -> int:
-    """The number of threads of matrix products."""
-    return fg_blas_found.get_num_threads() if fg_blas_found.get_num_threads != NULL else 1
+    """How many threads a kernel may run on, as `torch.get_num_threads`.
+
+    At import it is `FASTGRAD_NUM_THREADS`, or else the BLAS's number, at most the processors open to this process.
+    """
+    return fg_get_threads()
+
+
+def choose_threads(str wanted) -> None:
+    """Set the number of threads to `wanted`, or if that is empty to what suits the BLAS and the processors."""
+    if wanted:
+        if not wanted.isdecimal() or not 0 < int(wanted) < 1 << 63:
+            raise ImportError(f"[fastgrad] FASTGRAD_NUM_THREADS must be a positive whole number; got {wanted}")
+        return set_num_threads(int(wanted))
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    blas_threads = fg_blas_found.get_num_threads() if fg_blas_found.get_num_threads != NULL else processors
+    fg_set_threads(min(processors, blas_threads))
 
 
 ISA = choose_isa(os.environ.get("FASTGRAD_ISA", ""))
 find_blas()
+choose_threads(os.environ.get("FASTGRAD_NUM_THREADS", ""))
 
 
 def show_config() -> None:
@@ -209,5 +240,5 @@ def show_config() -> None:
     print(f"fastgrad {__version__}, Python {sys.version.split()[0]}, NumPy {numpy.__version__}")
     print(f"instruction set  {ISA} (of {', '.join(isa_names())}; FASTGRAD_ISA forces one)")
     print(f"BLAS             {blas_name()} (FASTGRAD_BLAS=/path/lib.so overrides)")
-    print(f"threads          {get_num_threads()}")
+    print(f"threads          {get_num_threads()} (FASTGRAD_NUM_THREADS, fastgrad.set_num_threads)")
     print("CUDA             not in this build")
