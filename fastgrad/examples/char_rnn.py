@@ -15,6 +15,7 @@ The model and its training also run on PyTorch, as `bench/char_rnn.py` does: the
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
@@ -151,7 +152,7 @@ class Training:
         logits, state = self.model(indices[:-1], self.state)
         loss = t.nn.functional.cross_entropy(logits.flatten(0, 1), indices[1:].flatten())
         loss.backward()
-        t.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        t.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP, error_if_nonfinite=True)
         self.optimizer.step()
         self.state = tuple(part.detach() for part in state) if isinstance(state, tuple) else state.detach()
         self.losses = [*self.losses[-99:], loss.item()]
@@ -161,6 +162,11 @@ class Training:
     def recent_bits(self) -> float:
         """Bits per character of the last hundred steps."""
         return sum(self.losses) / len(self.losses) / math.log(2)
+
+    def __str__(self) -> str:
+        read, seconds, _, bits = self.history[-1]
+        speed = f"{read:,} characters in {seconds:.1f} s, {read / seconds:,.0f} a second"
+        return f"{CELLS[self.settings.cell]}: {bits:.4f} bits per character in validation; trained on {speed}"
 
     def validate(self) -> None:
         """Add to the history; the held-out text is read as up to 64 streams of at least a thousand characters."""
@@ -229,34 +235,6 @@ def generate(model: Any, characters: str, prompt: str, count: int, temperature: 
         yield characters[choice]
 
 
-class Progress:
-    """tqdm where it is installed, otherwise a line that is written over."""
-
-    def __init__(self, name: str, first: int) -> None:
-        self.name, self.first, self.start, self.bar = name, first, time.perf_counter(), None
-        if importlib.util.find_spec("tqdm") is not None:
-            tqdm = importlib.import_module("tqdm").tqdm
-            self.bar = tqdm(desc=name, initial=first, total=first, unit="char", unit_scale=True)
-
-    def show(self, read: int, progress: float, bits: float) -> None:
-        """Characters read, the part of the training that they are, and bits per character."""
-        if self.bar is not None:
-            self.bar.total = round(read / progress)
-            self.bar.set_postfix_str(f"{bits:.3f} bits per character", refresh=False)
-            self.bar.update(read - self.bar.n)
-        else:
-            speed = (read - self.first) / (time.perf_counter() - self.start)
-            line = f"\r{self.name}: {progress:.0%}, {speed:,.0f} characters a second, {bits:.3f} bits per character"
-            print(line, end="", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Leave the line."""
-        if self.bar is not None:
-            self.bar.close()
-        else:
-            print(file=sys.stderr)
-
-
 def train(training: Training, checkpoint: pathlib.Path, epochs: float, minutes: float) -> bool:
     """Train to the end; or, after Ctrl-C, to the end of the step: then False. A second Ctrl-C does not wait."""
     interrupted = False
@@ -267,25 +245,37 @@ def train(training: Training, checkpoint: pathlib.Path, epochs: float, minutes: 
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     before = signal.signal(signal.SIGINT, interrupt)
-    bar = Progress(CELLS[training.settings.cell], training.characters_read)
+    bar: Any = None
+    if importlib.util.find_spec("tqdm") is not None:
+        read, name = training.characters_read, CELLS[training.settings.cell]
+        bar = importlib.import_module("tqdm").tqdm(desc=name, initial=read, total=read, unit="char", unit_scale=True)
     try:
         while not interrupted and (progress := training.progress(epochs, minutes)) < 1:
             training.step(progress)
             progress = training.progress(epochs, minutes)
-            bar.show(training.characters_read, progress, training.recent_bits())
+            if bar is not None:
+                bar.total = round(training.characters_read / progress)
+                bar.set_postfix_str(f"{training.recent_bits():.3f} bits per character", refresh=False)
+                bar.update(training.characters_read - bar.n)
             if progress == 1 or training.steps % INTERVAL == 0:
                 training.validate()
                 training.save(checkpoint)
+                if bar is None:
+                    print(f"{progress:.0%} of the training. {training}", file=sys.stderr)
         if interrupted:
             training.save(checkpoint)
     finally:
-        bar.close()
+        if bar is not None:
+            bar.close()
         signal.signal(signal.SIGINT, before)
     return not interrupted
 
 
 def draw(training: Training, path: pathlib.Path) -> None:
     """Bits per character in training and in validation."""
+    if importlib.util.find_spec("matplotlib") is None:
+        print("No picture: matplotlib is not installed (pip install matplotlib).")
+        return
     read, _, trained, held_out = zip(*training.history, strict=True)
     figure = importlib.import_module("matplotlib.figure").Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
@@ -297,18 +287,7 @@ def draw(training: Training, path: pathlib.Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
-
-
-def report(training: Training, picture: pathlib.Path) -> None:
-    """Print and draw how far the training came."""
-    read, seconds, _, bits = training.history[-1]
-    speed = f"{read:,} characters in {seconds:.1f} s, {read / seconds:,.0f} a second"
-    print(f"{CELLS[training.settings.cell]}: {bits:.4f} bits per character in validation; trained on {speed}")
-    if importlib.util.find_spec("matplotlib") is None:
-        print("No picture: matplotlib is not installed (pip install matplotlib).")
-    else:
-        draw(training, picture)
-        print(f"Learning curve: {picture}")
+    print(f"Learning curve: {path}")
 
 
 def within(kind: Callable[[str], Any], least: float, below: float = math.inf) -> Callable[[str], Any]:
@@ -373,14 +352,16 @@ def main(arguments: list[str] | None = None) -> None:
         epochs = options.epochs or (math.inf if options.minutes else 10)
         finished = train(training, checkpoint, epochs, options.minutes or math.inf)
         if training.history:
-            report(training, checkpoint.with_suffix(".png"))
+            print(training)
+            draw(training, checkpoint.with_suffix(".png"))
         if not finished:
             parser.exit(130, f"Stopped; --resume continues from {checkpoint}\n")
         print(f"What it writes at temperature {options.temperature:g}:\n")
         count = 300
     print(options.prompt, end="", flush=True)
-    for character in generate(model, characters, options.prompt, count, options.temperature, options.seed):
-        print(character, end="", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        for character in generate(model, characters, options.prompt, count, options.temperature, options.seed):
+            print(character, end="", flush=True)
     print()
 
 

@@ -267,12 +267,33 @@ def test_numbers_out_of_range(option: str, text: pathlib.Path, capsys: Any) -> N
     assert f"argument {name}: must be at least" in error and error.endswith(f"got {value}")
 
 
+def test_ctrl_c_ends_the_writing(text: pathlib.Path, monkeypatch: Any, capsys: Any) -> None:
+    def interrupted(*arguments: Any) -> Iterator[str]:
+        yield "two"
+        raise KeyboardInterrupt
+
+    run(text, "--cell", "rnn", "--epochs", 1, "--out", text.parent, *TINY)
+    capsys.readouterr()
+    monkeypatch.setattr(char_rnn, "generate", interrupted)
+    run("--generate", 100, "--cell", "rnn", "--out", text.parent, "--prompt", "one ")
+    assert capsys.readouterr().out == "one two\n"
+
+
+def test_a_loss_that_explodes_leaves_the_checkpoint(text: pathlib.Path, monkeypatch: Any) -> None:
+    options = [text, "--cell", "rnn", "--out", text.parent, *TINY]
+    run(*options, "--epochs", 1)
+    before = (text.parent / "rnn.fg").read_bytes()
+    with pytest.raises(RuntimeError, match="must be finite"):
+        run(*options, "--rate", 1e38)
+    assert (text.parent / "rnn.fg").read_bytes() == before
+
+
 def test_without_the_extras(text: pathlib.Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.setattr(char_rnn.importlib.util, "find_spec", lambda name: None)
     run(text, "--cell", "rnn", "--epochs", 1, "--out", text.parent, *TINY)
     captured = capsys.readouterr()
-    assert "pip install matplotlib" in captured.out and "\rRNN: 100%, " in captured.err
-    assert "characters a second, " in captured.err and not (text.parent / "rnn.png").exists()
+    assert "pip install matplotlib" in captured.out and "100% of the training. RNN: " in captured.err
+    assert " a second\n" in captured.err and not (text.parent / "rnn.png").exists()
 
 
 @pytest.mark.torch
@@ -290,3 +311,31 @@ def test_on_pytorch_it_is_the_same_training(cell: str) -> None:
         training.validate()
     assert ours.losses == pytest.approx(theirs.losses, rel=1e-4) and len(ours.losses) == 10
     assert ours.history[0][3] == pytest.approx(theirs.history[0][3], rel=1e-4)
+
+
+def test_the_contest_is_even(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
+    """Contenders take turns until each has had its time."""
+    contest = pytest.importorskip("bench.char_rnn")
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(contest, "same_losses", lambda trainings: None)
+    settings = char_rnn.Settings("rnn", hidden=8, batch=4, chunk=20)
+    clocks = {"fastgrad": itertools.count(0.0, 0.25), "PyTorch": itertools.count(0.0, 0.5)}  # read twice a step
+    trainings = {n: char_rnn.Training(TEXT, settings, clock=lambda c=c: next(c)) for n, c in clocks.items()}
+    contest.contest(trainings, 0.2)
+    results = {name: contest.summary(training) for name, training in trainings.items()}
+    assert (results["fastgrad"]["steps"], results["PyTorch"]["steps"]) == (48, 24)
+    for result in results.values():
+        assert result["seconds"] == pytest.approx(12) and len(result["history"]) >= 15
+    contest.draw({"RNN": results}, tmp_path / "contest.png")
+    assert (tmp_path / "contest.png").read_bytes()[:4] == b"\x89PNG"
+    assert "PyTorch" in contest.table({"RNN": results})
+
+
+def test_contenders_that_disagree_are_refused() -> None:
+    """With chunks of one character and no dropout a training takes no random numbers, so that two can share them."""
+    contest = pytest.importorskip("bench.char_rnn")
+    settings = [char_rnn.Settings("rnn", hidden=8, batch=4, chunk=1, dropout=0, seed=seed) for seed in (0, 0, 1)]
+    one, same, other = (char_rnn.Training(TEXT, s) for s in settings)
+    contest.same_losses({"fastgrad": one, "PyTorch": same})
+    with pytest.raises(ArithmeticError, match="different losses"):
+        contest.same_losses({"fastgrad": one, "PyTorch": other})
