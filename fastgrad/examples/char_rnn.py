@@ -45,7 +45,7 @@ VALIDATION = 1 << 17  # characters at most: on a long text, too, validation take
 class Settings:
     """What makes two trainings the same: part of the checkpoint, and `--resume` wants them unchanged."""
 
-    cell: str = "rnn"
+    cell: str = "lstm"
     hidden: int = 256
     layers: int = 1
     dropout: float = 0.1  # of what recurrent layers return
