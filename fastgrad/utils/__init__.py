@@ -1,5 +1,5 @@
-"""Helpers around training: `fastgrad.utils.data`, and the hooks of modules."""
+"""Helpers around training: `fastgrad.utils.data`, `fastgrad.utils.checkpoint`, the hooks of modules."""
 
-from fastgrad.utils import data, hooks
+from fastgrad.utils import checkpoint, data, hooks
 
-__all__ = ["data", "hooks"]
+__all__ = ["checkpoint", "data", "hooks"]

@@ -337,6 +337,8 @@ cdef class Run:
             node.pending[k] = NULL
         if not self.keep_graph:
             node.release()
+        else:
+            node.forget_unpacked()
         for k in range(node.edge_count):
             edge = &node.edges[k]
             if edge.gradient != NULL:
@@ -588,6 +590,11 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, bint create_grap
             gradient = engine_ops.zeros((<Tensor>x).array.dtype, (<Tensor>x).array.ndim, (<Tensor>x).array.shape)
         found.append(gradient)
     return tuple(found)
+
+
+def has_whole_backward(Node node) -> bool:
+    """Is the node, in its rule, part of a backward that goes to all leaves, not to some inputs only?"""
+    return node.run != NULL and (<Run>node.run).needed is None
 
 
 cdef int differentiate_composite(Node node, object composite, list inputs) except -1:

@@ -31,9 +31,9 @@ cdef struct Edge:
     int64_t signature       # of a leaf's shape when it was recorded
 
 cdef struct Saved:
-    PyObject* tensor        # owned
+    PyObject* tensor        # owned: a Tensor, or what stands for it under saved_tensors_hooks
     uint64_t version
-    bint is_output
+    bint is_output, is_packed
 
 cdef struct OutputShape:
     int32_t dtype
@@ -67,6 +67,7 @@ cdef class Node:
     cdef Tensor take(self, int k)
     cdef int drop(self) except -1
     cdef Tensor saved(self, int k)
+    cdef int forget_unpacked(self) except -1
     cdef Tensor incoming(self, int k)
     cdef bint needs(self, int k) noexcept
     cdef int give(self, int k, Tensor gradient) except -1
@@ -87,6 +88,9 @@ cdef struct EngineOps:
     Tensor (*embed_region)(Tensor, Region*)
     Tensor (*put_region)(Tensor, Tensor, Region*)
     int (*remake_view)(Tensor) except -1
+    object (*pack)(Tensor)
+    Tensor (*unpack)(Node, object, bint)
+    int (*forget)(object) except -1
 
 cdef EngineOps engine_ops
 
@@ -95,6 +99,11 @@ cdef struct AnomalyMode:
     bint enabled, checks_nan
 
 cdef AnomalyMode anomaly
+
+cdef struct SavingMode:
+    int hooks_open          # saved_tensors_hooks, of all threads together
+
+cdef SavingMode saving
 
 cdef Node new_node(Op* op, int edge_count)
 cdef int start_node(Node node, Op* op, int edge_count) except -1

@@ -129,6 +129,7 @@ cdef class Node:
             Py_CLEAR(self.pending[k])
         for k in range(self.edge_count):
             Py_CLEAR(self.edges[k].gradient)
+        self.forget_unpacked()
         self.run = NULL
         return 0
 
@@ -144,6 +145,8 @@ cdef class Node:
             )
         if saved.tensor == NULL:
             return None
+        if saved.is_packed:
+            return engine_ops.unpack(self, <object>saved.tensor, saved.is_output)
         x = <Tensor>saved.tensor
         if x.storage.version != saved.version:
             raise RuntimeError(
@@ -155,6 +158,16 @@ cdef class Node:
             x = alias(x)
             x.node, x.output_number, x.requires = self, (<Tensor>saved.tensor).output_number, True
         return x
+
+    cdef int forget_unpacked(self) except -1:
+        """The rule has run, and the graph is kept: it keeps what was packed, not what that was unpacked to."""
+        cdef int k
+        for k in range(self.saved_count):
+            if self.kept[k].is_packed and self.kept[k].tensor != NULL:
+                engine_ops.forget(<object>self.kept[k].tensor)
+        if isinstance(self.context, Node):
+            (<Node>self.context).forget_unpacked()
+        return 0
 
     cdef int release(self) except -1:
         """Free what was saved: this graph is not walked again."""
@@ -287,8 +300,10 @@ cdef int reserve_saved(Node node, int count) except -1:
 cdef int save(Node node, int k, Tensor x) except -1:
     """Keep an input for the rule, which gets it as `node.saved(k)` unless it was changed in place by then."""
     cdef Saved* saved = &node.kept[k]
-    Py_INCREF(x)
-    saved.tensor = <PyObject*>x
+    kept = engine_ops.pack(x) if saving.hooks_open else x
+    Py_INCREF(kept)
+    saved.tensor = <PyObject*>kept
+    saved.is_packed = kept is not x
     saved.version = x.storage.version
     saved.is_output = False
     if k >= node.saved_count:
@@ -298,9 +313,10 @@ cdef int save(Node node, int k, Tensor x) except -1:
 
 cdef int save_output(Node node, int k, Tensor out) except -1:
     """Keep an output: an alias outside the graph, since the tensor itself would own the node that keeps it."""
-    save(node, k, alias(out))
+    cdef Tensor outside = alias(out)
+    outside.output_number = out.output_number
+    save(node, k, outside)
     node.kept[k].is_output = True
-    (<Tensor>node.kept[k].tensor).output_number = out.output_number
     return 0
 
 

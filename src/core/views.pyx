@@ -1,5 +1,6 @@
 """Views and in-place writes: how a write to a base or to a view reaches the graph of both."""
 
+from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint64_t
 
@@ -155,8 +156,9 @@ cdef int copy_slices_rule(Node node, Tensor d) except -1:
     cdef Node part = <Node>node.context
     cdef Tensor inside = engine_ops.clone(engine_ops.view_region(d, node.region))
     cdef Tensor gradient
+    cdef PyObject* own_run = part.run
     cdef int k
-    part.wanted = node.wanted
+    part.wanted, part.run = node.wanted, node.run
     try:
         part.op.rule(part, inside)
         for k in range(1, part.edge_count):
@@ -169,6 +171,7 @@ cdef int copy_slices_rule(Node node, Tensor d) except -1:
                 gradient = engine_ops.sum_to(gradient, node.region.view.ndim, node.region.view.shape)
             node.give(0, engine_ops.put_region(d, gradient, node.region))
     finally:
+        part.run = own_run
         for k in range(part.edge_count):
             part.take(k)
     return 0
