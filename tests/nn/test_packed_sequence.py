@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from typing import Any
 
@@ -219,6 +220,9 @@ class TestErrors:
             (fg.ones(4, 3), fg.tensor([[4, 1, 1]]), RuntimeError, r"lengths must be 1-d; got shape \(1, 3\)"),
             (fg.ones(4, 1), 4, RuntimeError, r"lengths must be 1-d; got shape \(\)"),
             (fg.ones(4, 3), None, TypeError, "lengths must be numbers; got NoneType"),
+            (fg.ones(4, 3), [2**70, 1, 1], TypeError, "lengths must be numbers; got list"),
+            (fg.ones(4, 3), [math.nan, 1, 1], RuntimeError, "length"),
+            (fg.ones(4, 3), [math.inf, 1, 1], RuntimeError, "length"),
             (fg.ones(4, 3), "abc", TypeError, "lengths must be numbers; got str"),
             (fg.ones(4, 0, 2), [], RuntimeError, r"input must not be empty; got shape \(4, 0, 2\)"),
             (fg.ones(0, 2, 2), [0, 0], RuntimeError, r"input must not be empty; got shape \(0, 2, 2\)"),

@@ -210,6 +210,14 @@ class TestCells:
         with pytest.raises(error, match=rf"\[{name}\] {text}"):
             cell(x, hx)
 
+    @pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell"])
+    def test_construction(self, name: str) -> None:
+        for sizes, argument in (((2.0, 3), "input_size"), ((2, 3.0), "hidden_size")):
+            with pytest.raises(TypeError, match=rf"\[{name}\] {argument} must be an int; got float"):
+                getattr(nn, name)(*sizes)
+        with pytest.raises(RuntimeError, match=rf"\[{name}\] hidden_size must not be negative; got -1"):
+            getattr(nn, name)(2, -1)
+
     def test_kinds_of_states(self) -> None:
         x, state = fg.ones(1, 2), fg.ones(1, 3)
         for cell in (nn.RNNCell(2, 3), nn.GRUCell(2, 3)):

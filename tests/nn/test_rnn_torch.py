@@ -28,11 +28,14 @@ def flat(results: Any) -> list[Any]:
 
 
 def same(ours: list[Any], theirs: list[Any], tolerance: float = 0.0) -> None:
+    """Within `tolerance` of the largest element, to which the rounding errors of a sum are relative."""
     for a, b in zip(ours, theirs, strict=True):
         assert (a is None) == (b is None)
         if a is not None:
             assert str(a.dtype).rpartition(".")[2] == str(b.dtype).rpartition(".")[2]
-            np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=tolerance, atol=tolerance)
+            expected = b.detach().numpy()
+            largest = float(np.abs(expected).max(initial=1.0)) if tolerance else 0.0
+            np.testing.assert_allclose(a.detach().numpy(), expected, rtol=0.0, atol=tolerance * largest)
 
 
 def gradients(package: Any, results: list[Any], leaves: list[Any], seed: int) -> list[Any]:
@@ -153,6 +156,25 @@ class TestModules:
             return [*output, *rnn.pad_packed_sequence(output, batch_first, 1.0, 6), last]
 
         compare(modules, call, [random.normal(size=(*shape, 3)), *states], dtype)
+
+    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("hidden", [31, 64, 70])
+    def test_sizes_beyond_one_tile(self, name: str, dtype: str, hidden: int) -> None:
+        modules = both(name, 33, hidden, 2, bidirectional=True, dtype=dtype)
+        random = np.random.default_rng(hidden)
+        arrays = [random.normal(size=(9, 14, 33)), *states_for(name, modules[0], random, 14)]
+        lengths = [int(n) for n in random.integers(1, 10, 14)]
+
+        def whole(package: Any, module: Any, tensors: list[Any]) -> Any:
+            return module(tensors[0], state_of(name, tensors[1:]))
+
+        def in_parts(package: Any, module: Any, tensors: list[Any]) -> Any:
+            x = package.nn.utils.rnn.pack_padded_sequence(tensors[0], lengths, enforce_sorted=False)
+            return module(x, state_of(name, tensors[1:]))
+
+        compare(modules, whole, arrays, dtype)
+        compare(modules, in_parts, arrays, dtype)
 
     @pytest.mark.parametrize("name", NAMES)
     def test_an_empty_batch(self, name: str) -> None:
@@ -294,6 +316,8 @@ ERRORS: dict[str, Callable[[Any], Any]] = {
     "cell: dtype": lambda p: p.nn.LSTMCell(2, 3)(p.ones(1, 2, dtype=p.float64)),
     "cell: a tensor for two": lambda p: p.nn.LSTMCell(2, 3)(p.ones(1, 2), p.ones(1, 3)),
     "cell: three states": lambda p: p.nn.LSTMCell(2, 3)(p.ones(1, 2), (p.ones(1, 3),) * 3),
+    "cell: input_size": lambda p: p.nn.GRUCell(2.0, 3),
+    "cell: hidden_size": lambda p: p.nn.LSTMCell(2, -1),
     "cell: nonlinearity": lambda p: p.nn.RNNCell(2, 3, nonlinearity="x")(p.ones(1, 2)),
     "dropout": lambda p: p.nn.GRU(2, 3, dropout=1.5),
     "dropout None": lambda p: p.nn.RNN(2, 3, dropout=None),

@@ -422,6 +422,11 @@ class RNNCellBase(_Recurrent):
         self, input_size: int, hidden_size: int, bias: bool, num_chunks: int, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__()
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+            if not isinstance(size, int):
+                raise TypeError(f"[{type(self).__name__}] {name} must be an int; got {type(size).__name__}")
+            if size < 0:
+                raise RuntimeError(f"[{type(self).__name__}] {name} must not be negative; got {size}")
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.bias = bias

@@ -307,12 +307,13 @@ def checked_batch_sizes(sequence: Any, op: str) -> np.ndarray:
 
 
 def _lengths(lengths: Any, op: str) -> np.ndarray:
-    if lengths is None or isinstance(lengths, str):
-        raise TypeError(f"[{op}] lengths must be numbers; got {type(lengths).__name__}")
-    tensor = lengths if isinstance(lengths, Tensor) else _core.as_tensor(lengths)
-    if tensor.ndim != 1:
-        raise RuntimeError(f"[{op}] lengths must be 1-d; got shape {tuple(tensor.shape)}")
-    return tensor.detach().to(_core.int64).numpy()
+    values = lengths.detach().numpy() if isinstance(lengths, Tensor) else np.asarray(lengths)
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"[{op}] lengths must be numbers; got {type(lengths).__name__} {lengths!r}")
+    if values.ndim != 1:
+        raise RuntimeError(f"[{op}] lengths must be 1-d; got shape {values.shape}")
+    with np.errstate(invalid="ignore"):  # inf and NaN become numbers that no batch has
+        return values.astype(np.int64)
 
 
 def _layout(counts: np.ndarray, enforce_sorted: bool, op: str) -> tuple[np.ndarray, Tensor, np.ndarray, np.ndarray]:
