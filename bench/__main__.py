@@ -1,29 +1,37 @@
-"""python -m bench [--quick] [--only TOPIC] [--readme]: prints tables, writes bench/results/bench.json and bench.png."""
+"""python -m bench [--quick] [--only TOPIC] [--readme]: prints tables, writes bench/results/bench.json and pictures."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import functools
 import importlib
 import json
-import os
 import pathlib
 import platform
 import traceback
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-TOPICS = ("overhead", "mlp", "inference", "rnn", "elementwise", "import_size")
-RESULTS = pathlib.Path(__file__).with_name("results")
+from bench.process import one_core
 
+if TYPE_CHECKING:
+    from bench.measure import Outcome
 
-def one_core() -> None:
-    """Everyone gets one thread on one core; to be called before NumPy is imported."""
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"):
-        os.environ[name] = "1"
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+TOPICS = (
+    "overhead",
+    "mlp",
+    "inference",
+    "recurrent",
+    "recurrent_forward",
+    "streaming",
+    "hidden_sizes",
+    "saturated",
+    "threads",
+    "memory",
+    "elementwise",
+    "import_size",
+)
+ROOT = pathlib.Path(__file__).parent
+RESULTS = ROOT / "results"
 
 
 def processor() -> str:
@@ -34,63 +42,70 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
+def outcomes_of(module: ModuleType, quick: bool) -> list[Outcome]:
+    """A topic times its `rows`, or has measured `outcomes` in its own way."""
+    from bench.measure import Outcome, measure
+
+    topic = module.__name__.rpartition(".")[2]
+    found: list[Outcome] = []
+    try:
+        if hasattr(module, "outcomes"):
+            return module.outcomes(quick)
+        for row in module.rows(quick):
+            try:
+                found.append(measure(row, quick))
+            except Exception as error:  # one broken row must not take the others with it
+                traceback.print_exc()
+                found.append(Outcome(row.topic, row.name, row.targets, error=str(error)))
+    except Exception as error:
+        traceback.print_exc()
+        found.append(Outcome(topic, topic, error=str(error)))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, without the largest sizes")
     parser.add_argument("--only", choices=TOPICS, action="append", help="this topic alone; may be given again")
+    parser.add_argument("--by", choices=("median", "best"), default="median", help="the repetitions that are compared")
     parser.add_argument(
-        "--by", choices=("median", "best"), default="median", help="best: for a machine with other work"
+        "--clock", choices=("wall", "processor"), default="wall", help="processor: for a machine with other work"
     )
-    parser.add_argument("--readme", action="store_true", help="put the table into README.md")
+    parser.add_argument("--readme", action="store_true", help="put the figures into README.md and bench/RESULTS.md")
     options = parser.parse_args()
     one_core()
 
     import fastgrad
     from bench import measure, peers, report
 
+    measure.clock = measure.CLOCKS[options.clock]
     fastgrad.show_config()
-    peak = functools.cache(measure.sgemm_peak)
-    found: list[measure.Outcome] = []
-    for topic in options.only or TOPICS:
-        module = importlib.import_module(f"bench.{topic}")
-        outcomes: list[measure.Outcome] = []
-        if topic == "import_size":
-            outcomes = module.outcomes(options.quick)
-        else:
-            for row in module.rows(options.quick):
-                try:
-                    outcomes.append(measure.measure(row, options.quick, peak))
-                except Exception as error:  # one broken row must not take the others with it
-                    traceback.print_exc()
-                    outcomes.append(measure.Outcome(row.topic, row.name, row.target, error=str(error)))
-        if options.by == "best":
-            for outcome in outcomes:
-                outcome.use_best()
-        print(f"\n{topic}\n{report.table(outcomes)}", flush=True)
-        found += outcomes
     RESULTS.mkdir(exist_ok=True)
+    modules = {topic: importlib.import_module(f"bench.{topic}") for topic in options.only or TOPICS}
+    found: dict[str, list[Outcome]] = {}
+    for topic, module in modules.items():
+        found[topic] = outcomes_of(module, options.quick)
+        print(f"\n{topic}\n{report.table(found[topic], options.by)}", flush=True)
+        try:
+            getattr(module, "draw", report.draw)(found[topic], RESULTS / f"{topic}.png")
+        except ImportError:
+            print("No picture: matplotlib is not installed.")
     contents = {
         "processor": processor(),
         "python": platform.python_version(),
         "versions": peers.versions(),
-        "sgemm_gflops": peak(),
         "quick": options.quick,
-        "by": options.by,
-        "rows": [
-            {**dataclasses.asdict(o), "ratio": {peer: o.ratio(peer) for peer in o.median}, "met": o.met()}
-            for o in found
-        ],
+        "clock": options.clock,
+        "rows": [outcome.record() for outcomes in found.values() for outcome in outcomes],
     }
     (RESULTS / "bench.json").write_text(json.dumps(contents, indent=1))
-    print(f"\nsgemm of NumPy's BLAS, one core: {peak():.1f} GFLOP/s. {RESULTS / 'bench.json'}")
-    try:
-        report.draw(found, RESULTS / "bench.png")
-    except ImportError:
-        print("No picture: matplotlib is not installed.")
+    print(f"\n{RESULTS / 'bench.json'}")
     if options.readme:
         versions = ", ".join(f"{name} {version}" for name, version in peers.versions().items())
-        heading = f"{processor()}, one core, Python {platform.python_version()}, {versions}; {options.by} times."
-        report.put_into_readme(report.markdown(found, heading), RESULTS.parent.parent / "README.md")
+        machine = f"{processor()}, one core, Python {platform.python_version()}"
+        heading = f"{machine}, {versions}; {options.by} {options.clock} time."
+        titles = {topic: (module.__doc__ or topic).partition("\n")[0].rstrip(".") for topic, module in modules.items()}
+        report.write(found, titles, heading, options.by, ROOT.parent / "README.md", ROOT / "RESULTS.md")
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ def megabytes(module: str) -> float:
 
 
 def outcomes(quick: bool) -> list[Outcome]:
-    seconds = Outcome("import_size", "import beyond NumPy", None, limit=0.060)
-    size = Outcome("import_size", "installed size beyond NumPy", None, limit=8.0, unit="MB")
+    seconds = Outcome("import_size", "import beyond NumPy", limit=0.060)
+    size = Outcome("import_size", "installed size beyond NumPy", limit=8.0, unit="MB")
     for peer, modules in MODULES.items():
         if importlib.util.find_spec(modules[0]) is None:
             continue

@@ -118,4 +118,4 @@ def rows(quick: bool) -> Iterator[Row]:
             programs["JAX"] = jax_compiled(widths)
         if onnxruntime is not None:
             programs["ONNX Runtime"] = onnx_runtime(widths)
-        yield Row("inference", f"one sample, {name}", programs, target)
+        yield Row("inference", f"one sample, {name}", programs, {"PyTorch": target})

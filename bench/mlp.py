@@ -125,4 +125,4 @@ def rows(quick: bool) -> Iterator[Row]:
         batch, inputs, hidden, outputs = size
         # forward, weight gradients, and the gradient of the hidden layer
         flops = 2.0 * batch * (2 * inputs * hidden + 3 * hidden * outputs)
-        yield Row("mlp", f"MLP step {size}", programs, target, flops)
+        yield Row("mlp", f"MLP step {size}", programs, {"PyTorch": target}, flops)

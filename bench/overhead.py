@@ -92,4 +92,4 @@ def rows(quick: bool) -> Iterator[Row]:
         programs = {peer: make(t) for peer, t in FRAMEWORKS.items()}
         if by_hand is not None:
             programs["NumPy"] = by_hand()
-        yield Row("overhead", name, programs, target)
+        yield Row("overhead", name, programs, {"PyTorch": target})
