@@ -175,7 +175,7 @@ class RNNBase(_Recurrent):
                 f"{self.hidden_size}"
             )
 
-    def forward(self, input: Any, hx: Any = None) -> Any:
+    def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> Any:
         """The outputs of the last layer, packed if the input is, and the last states of all layers."""
         try:
             return self._run(input, hx, None)
@@ -360,7 +360,7 @@ class LSTM(RNNBase):
             dtype,
         )  # fmt: skip
 
-    def forward(self, input: Any, hx: Any = None) -> Any:
+    def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> Any:
         """The outputs of the last layer, packed if the input is, and (h_n, c_n) of all layers."""
         try:
             h, c = _pair(hx)
@@ -495,7 +495,7 @@ class RNNCell(RNNCellBase):
         super().__init__(input_size, hidden_size, bias, 1, device, dtype)
         self.nonlinearity = nonlinearity
 
-    def forward(self, input: Any, hx: Any = None) -> Tensor:
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """The state after one step."""
         if self.nonlinearity not in ("tanh", "relu"):
             raise RuntimeError(f"[RNNCell] nonlinearity must be 'tanh' or 'relu'; got {self.nonlinearity!r}")
@@ -527,7 +527,7 @@ class LSTMCell(RNNCellBase):
     ) -> None:
         super().__init__(input_size, hidden_size, bias, 4, device, dtype)
 
-    def forward(self, input: Any, hx: Any = None) -> tuple[Tensor, Tensor]:
+    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """The state and the cell after one step."""
         try:
             h, c = _pair(hx)
@@ -552,7 +552,7 @@ class GRUCell(RNNCellBase):
     ) -> None:
         super().__init__(input_size, hidden_size, bias, 3, device, dtype)
 
-    def forward(self, input: Any, hx: Any = None) -> Tensor:
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """The state after one step."""
         try:
             return self._run("gru", input, hx, None)
