@@ -8,6 +8,7 @@
 #ifndef REAL_BITS
 #include "gemm.h"
 #include "simd.h"
+#include "threads.h"
 
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -50,17 +51,24 @@ static const int tile_rows[MOST_VECTORS + 1] = {0, 6, 6, 4, 3};
 /* Up to here packing the right operand costs more than it gains. */
 #define FEW_ROWS 3
 
-/* From this many multiplications on the BLAS is at least as fast: measured against OpenBLAS 0.3.31 on one thread of a
- * Zen 4; with more threads the BLAS gains earlier, and the baseline's narrow vectors lose earlier. */
+/* From this many multiplications on the BLAS is at least as fast: measured against OpenBLAS 0.3.31 on one thread and on
+ * two of a Zen 4. With threads it comes in late, because its own keep spinning for some 25 ms after a product and are in
+ * the way of ours. The baseline's narrow vectors lose early. */
 #if VECTOR_BYTES > 16
 #define BLAS_PAYS 0x1p27
-#define BLAS_PAYS_THREADED 0x1p24
+#define BLAS_PAYS_THREADED 0x1p32
 #else
 #define BLAS_PAYS 0x1p16
 #define BLAS_PAYS_THREADED 0x1p16
 #endif
 /* OpenBLAS takes longer to pack a transposed right operand than pack_panel does. */
 #define TRANSPOSED_DISCOUNT 0.125
+
+/* From this many multiplications in float32 on threads gain more than it takes to wake them, or to hand over the work. */
+#define THREADS_PAY 0x1p22
+#define THREADS_PAY_AWAKE 0x1p18
+/* So many rows that their tiles are high enough to sum in one part, as those of all rows do. */
+#define SHARED_ROWS 48
 
 #define BODY "gemm.c"
 #include "each_real.h"
@@ -449,12 +457,12 @@ static int64_t FN(leading)(fg_matrix x, int64_t rows, int64_t columns)
 static int FN(multiply_blas)(int64_t m, int64_t n, int64_t k, fg_matrix a, fg_matrix b, const fg_finish *finish)
 {
     const double multiplications = (double)m * (double)n * (double)k * (b.column == 1 ? 1 : TRANSPOSED_DISCOUNT);
-    if (multiplications < BLAS_PAYS_THREADED || finish->mode != FG_PLAIN || !fg_blas_found.PICK(sgemm, dgemm))
+    if (multiplications < BLAS_PAYS || finish->mode != FG_PLAIN || !fg_blas_found.PICK(sgemm, dgemm))
         return 0;
-    const int threads = fg_blas_found.get_num_threads ? fg_blas_found.get_num_threads() : 1;
+    const int threads = fg_threads_here();
     const int64_t lda = FN(leading)(a, m, k), ldb = FN(leading)(b, k, n), largest = fg_blas_found.largest;
-    if ((threads == 1 && multiplications < BLAS_PAYS) || m > largest || n > largest || k > largest ||
-        lda > largest || ldb > largest || finish->out_row > largest)
+    if (threads < fg_get_threads() || (threads > 1 && multiplications < BLAS_PAYS_THREADED) || m > largest ||
+        n > largest || k > largest || lda > largest || ldb > largest || finish->out_row > largest)
         return 0;
     if (finish->add && finish->add != finish->out)
         for (int64_t r = 0; r < m; r++)
@@ -463,6 +471,56 @@ static int FN(multiply_blas)(int64_t m, int64_t n, int64_t k, fg_matrix a, fg_ma
     fg_blas_found.PICK(sgemm, dgemm)(a.column != 1, b.column != 1, m, n, k, (real)finish->alpha, a.data, lda, b.data,
                                      ldb, finish->add ? (real)finish->beta : 0, finish->out, finish->out_row);
     return 1;
+}
+
+static void FN(multiply_here)(int64_t m, int64_t n, int64_t k, fg_matrix a, fg_matrix b, const fg_finish *finish)
+{
+    if (m <= FEW_ROWS && a.column == 1 && b.row == 1)
+        FN(multiply_dots)(m, n, k, a, b, finish);
+    else
+        FN(multiply)(m, n, k, a, b, finish);
+}
+
+typedef struct FN(product) {
+    int64_t m, n, k, panels;
+    fg_matrix a, b;
+    const fg_finish *finish;
+    int row_parts, column_parts;
+} FN(product);
+
+static void FN(multiply_part)(void *product, int part)
+{
+    const FN(product) *p = product;
+    const int row_part = part % p->row_parts, column_part = part / p->row_parts;
+    const int64_t i = p->m * row_part / p->row_parts, i_end = p->m * (row_part + 1) / p->row_parts;
+    const int64_t j = p->panels * column_part / p->column_parts * PANEL;
+    const int64_t j_end = p->panels * (column_part + 1) / p->column_parts * PANEL;
+    fg_finish f = *p->finish;
+    f.out = (real *)f.out + i * f.out_row + j;
+    f.add = FN(moved)(f.add, i * f.add_row + j);
+    f.y = FN(moved)(f.y, i * f.y_row + j);
+    const fg_matrix a = {(const real *)p->a.data + i * p->a.row, p->a.row, p->a.column};
+    const fg_matrix b = {(const real *)p->b.data + j * p->b.column, p->b.row, p->b.column};
+    FN(multiply_here)(i_end - i, (j_end < p->n ? j_end : p->n) - j, p->k, a, b, &f);
+}
+
+/* Threads share the blocks of rows, the panels, or fewer rows where there are few of both; no sum is cut. More parts
+ * than threads, for a thread that comes late. */
+static void FN(multiply_shared)(int64_t m, int64_t n, int64_t k, fg_matrix a, fg_matrix b, const fg_finish *finish)
+{
+    const double work = (double)m * (double)n * (double)k * (REAL_BITS / 32);
+    const int threads = work >= THREADS_PAY ? fg_threads_here() : work >= THREADS_PAY_AWAKE ? fg_threads_awake() : 1;
+    FN(product) p = {m, n, k, (n + PANEL - 1) / PANEL, a, b, finish, 1, 1};
+    if (threads > 1 && m >= BLOCK_ROWS * threads)
+        p.row_parts = (int)(m < 4 * threads * BLOCK_ROWS ? m / BLOCK_ROWS : 4 * threads);
+    else if (threads > 1 && (p.panels >= 4 * threads || p.panels % threads == 0 || m < SHARED_ROWS * threads))
+        p.column_parts = (int)(p.panels < 4 * threads ? p.panels : 4 * threads);
+    else if (threads > 1)
+        p.row_parts = threads;
+    if (p.row_parts * p.column_parts > 1)
+        fg_parallel(p.row_parts * p.column_parts, FN(multiply_part), &p);
+    else
+        FN(multiply_here)(m, n, k, a, b, finish);
 }
 
 void FG_NAME(FN(gemm))(int64_t m, int64_t n, int64_t k, fg_matrix a, fg_matrix b, const fg_finish *finish)
@@ -486,10 +544,7 @@ void FG_NAME(FN(gemm))(int64_t m, int64_t n, int64_t k, fg_matrix a, fg_matrix b
         m = 1;
         finish = &as_row;
     }
-    if (m <= FEW_ROWS && a.column == 1 && b.row == 1)
-        FN(multiply_dots)(m, n, k, a, b, finish);
-    else
-        FN(multiply)(m, n, k, a, b, finish);
+    FN(multiply_shared)(m, n, k, a, b, finish);
 }
 
 #endif

@@ -178,13 +178,14 @@ static void wake(int count)
     const int asleep = atomic_load(&pool.sleeping), awake = atomic_load(&pool.started) - asleep;
     if (!asleep || count <= awake)
         return;
+    /* Who holds the lock has yet to read the claim or to begin its wait; who is woken later than that finds it free. */
     pthread_mutex_lock(&pool.lock);
+    pthread_mutex_unlock(&pool.lock);
     if (count - awake >= asleep)
         pthread_cond_broadcast(&pool.launched);
     else
         for (int k = awake; k < count; k++)
             pthread_cond_signal(&pool.launched);
-    pthread_mutex_unlock(&pool.lock);
 }
 
 void fg_parallel(int tasks, void (*run)(void *context, int task), void *context)
@@ -222,6 +223,12 @@ void fg_parallel(int tasks, void (*run)(void *context, int task), void *context)
 }
 
 int fg_threads_here(void) { return inside || atomic_load(&pool.busy) ? 1 : atomic_load(&pool.wanted); }
+
+int fg_threads_awake(void)
+{
+    const int awake = 1 + atomic_load(&pool.started) - atomic_load(&pool.sleeping), here = fg_threads_here();
+    return awake < here ? awake : here;
+}
 
 int fg_get_threads(void) { return atomic_load(&pool.wanted); }
 

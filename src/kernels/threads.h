@@ -10,6 +10,9 @@ void fg_parallel(int tasks, void (*run)(void *context, int task), void *context)
 /* How many tasks would run side by side if fg_parallel were called here at once. */
 int fg_threads_here(void);
 
+/* How many of them need not be woken: to wake some takes the caller ten microseconds, the others begin within one. */
+int fg_threads_awake(void);
+
 /* The calling thread counts as one. Threads start with the first launch that wants them. */
 int fg_get_threads(void);
 void fg_set_threads(int count);

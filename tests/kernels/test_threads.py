@@ -11,6 +11,7 @@ import sys
 import pytest
 
 import fastgrad as fg
+from fastgrad._core import launch
 
 SOURCES = pathlib.Path(__file__).parents[2] / "src" / "kernels"
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -91,3 +92,159 @@ def test_bounds() -> None:
         assert 3 < fg.get_num_threads() < 10000
     finally:
         fg.set_num_threads(before)
+
+
+shared = pytest.mark.skipif(launch.ISA == "baseline", reason="products of this size go to the BLAS")
+PRODUCTS = """
+import sys
+import numpy as np
+from fastgrad._core import launch_kernel, set_num_threads
+
+rng = np.random.default_rng(0)
+
+def product(m, n, k, dtype, transposed):
+    a = rng.standard_normal((m, k)).astype(dtype)
+    w = rng.standard_normal((n, k) if transposed else (k, n)).astype(dtype)
+    b = rng.standard_normal(n).astype(dtype)
+    def run():
+        out = np.full((m, n), np.nan, dtype)
+        if transposed:
+            launch_kernel("linear", [out, a, w, b])
+        else:
+            launch_kernel("matmul", [out, a, w], f=[0, 1])
+        return out
+    return run
+"""
+
+
+@shared
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_results_do_not_depend_on_the_number_of_threads(dtype: str) -> None:
+    run(f"""{PRODUCTS}
+# Shared by blocks of rows, by panels (even and uneven) and by rows; a row and a column of results; many parts of sums.
+SIZES = [
+    (1500, 70, 48), (100, 700, 70), (40, 520, 210), (200, 96, 230), (203, 17, 1301), (1, 4099, 1031), (4099, 1, 1031),
+]
+for size in SIZES:
+    for transposed in (False, True):
+        once = product(*size, "{dtype}", transposed)
+        set_num_threads(1)
+        alone = once()
+        for threads in (2, 3, 7):
+            set_num_threads(threads)
+            for again in range(3):
+                assert once().tobytes() == alone.tobytes(), (size, transposed, threads)
+""")
+
+
+def test_several_python_threads_at_once() -> None:
+    run(f"""{PRODUCTS}
+import threading
+import fastgrad as fg
+x, w = fg.randn(100, 400), fg.randn(400, 300)
+set_num_threads(1)
+right = x.matmul(w).numpy().tobytes()
+set_num_threads(2)
+wrong = []
+def work():
+    for _ in range(200):
+        if x.matmul(w).numpy().tobytes() != right:
+            wrong.append(1)
+callers = [threading.Thread(target=work) for _ in range(4)]
+[caller.start() for caller in callers]
+[caller.join() for caller in callers]
+assert not wrong
+""")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("amid", [False, True], ids=["after", "amid"])
+def test_fork(amid: bool) -> None:
+    run(f"""{PRODUCTS}
+import multiprocessing, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # CPython's on a fork amid threads: that is what is tested
+set_num_threads(2)
+once = product(100, 300, 400, "float32", False)
+right = once().tobytes()
+done = threading.Event()
+def work():
+    while not done.is_set():
+        once()
+def child():
+    for _ in range(50):
+        assert once().tobytes() == right
+other = threading.Thread(target=work)
+if {amid}:
+    other.start()
+try:
+    for _ in range(10):
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+        process.join(60)
+        assert process.exitcode == 0, process.exitcode
+finally:
+    done.set()
+assert once().tobytes() == right
+""")
+
+
+def test_an_interrupt_leaves_the_pool_usable() -> None:
+    run(f"""{PRODUCTS}
+import os, signal, threading, time
+set_num_threads(2)
+once = product(100, 300, 400, "float32", False)
+right = once().tobytes()
+for _ in range(10):
+    timer = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
+    try:
+        timer.start()
+        while True:
+            once()
+    except KeyboardInterrupt:
+        pass
+    assert once().tobytes() == right
+""")
+
+
+def test_the_end_of_the_program_amid_launches() -> None:
+    run(f"""{PRODUCTS}
+import threading, time
+set_num_threads(2)
+once = product(100, 300, 400, "float32", False)
+def work():
+    while True:
+        once()
+threading.Thread(target=work, daemon=True).start()
+time.sleep(0.05)
+""")
+
+
+@shared
+@pytest.mark.skipif(not pathlib.Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
+def test_threads_start_when_they_are_wanted_and_burn_nothing_when_idle() -> None:
+    run(f"""{PRODUCTS}
+import os, time
+def threads():
+    return len(os.listdir("/proc/self/task"))
+set_num_threads(1)
+alone = threads()
+product(300, 300, 300, "float32", False)()
+assert threads() == alone
+set_num_threads(3)  # the BLAS may start its own at once
+before = threads()
+product(8, 8, 8, "float32", False)()
+assert threads() == before
+once = product(300, 300, 300, "float32", False)
+once()
+assert threads() == before + 2
+for _ in range(50):
+    once()
+    time.sleep(0.002)
+time.sleep(0.05)
+started = time.process_time()
+time.sleep(0.5)
+assert time.process_time() - started < 0.05
+set_num_threads(1)
+time.sleep(0.2)
+assert threads() <= before
+""")
