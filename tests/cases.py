@@ -9,12 +9,14 @@ To add an op, add a row; test_cases.py and test_cases_torch.py do the rest.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import recurrent
 from hypothesis import strategies as st
 
 Array = np.ndarray
@@ -778,51 +780,110 @@ row(
 )
 
 
-# Recurrence: the initial state is never zero, T = 1 is as likely as more.
-def numpy_rnn(x: Array, h: Array, w_ih: Array, w_hh: Array, *biases: Array, nonlinearity: str) -> list[Array]:
-    state, outputs = h[0], []
-    for x_t in x:
-        z = x_t @ w_ih.T + state @ w_hh.T + sum(biases)
-        state = np.tanh(z) if nonlinearity == "tanh" else np.maximum(z, 0)
-        outputs.append(state)
-    return [np.stack(outputs), state[None]]
+# Recurrence: the initial states are never zero, T = 1 is as likely as more.
+def per_direction(parameters: Sequence[Any], directions: int, bias: bool) -> list[list[Any]]:
+    """w_ih, w_hh, b_ih, b_hh and w_hr of each direction, None where there is none."""
+    count = len(parameters) // directions
+    groups = [list(parameters[k * count : (k + 1) * count]) for k in range(directions)]
+    return [[*g[:2], *(g[2:4] if bias else [None, None]), g[-1] if count % 2 else None] for g in groups]
 
 
-def composite_rnn(t: Any, x: Any, h: Any, w_ih: Any, w_hh: Any, *biases: Any, nonlinearity: str) -> Any:
-    state, outputs = h[0], []
-    for x_t in x.unbind(0):
-        z = t.matmul(x_t, w_ih.t()) + t.matmul(state, w_hh.t())
-        for bias in biases:
-            z = z + bias
-        state = z.tanh() if nonlinearity == "tanh" else z.relu()
-        outputs.append(state)
-    return t.stack(outputs), state.unsqueeze(0)
+def numpy_layer(
+    x: Array, h_0: Array, *rest: Array, cell: str, directions: int = 1, bias: bool = True, batch_sizes: Any = None
+) -> recurrent.Layer:
+    lstm = cell == "lstm"
+    weights = tuple(recurrent.Weights(*w) for w in per_direction(rest[lstm:], directions, bias))
+    c_0, batch = rest[0] if lstm else None, h_0.shape[1]
+    return recurrent.Layer(cell, x.reshape(-1, x.shape[-1]), h_0, c_0, weights, batch, batch_sizes)
 
 
-def fused_rnn(t: Any, x: Any, h: Any, *parameters: Any, nonlinearity: str) -> Any:
-    """What nn.RNN calls, with `parameters` as the caller's own leaves."""
+def numpy_recurrent(x: Array, *rest: Array, **options: Any) -> list[Array]:
+    y, *last = recurrent.forward(numpy_layer(x, *rest, **options))[:3]
+    return [y.reshape(*x.shape[:-1], -1), *[state for state in last if state is not None]]
+
+
+def composite_step(t: Any, cell: str, x: Any, h: Any, c: Any, weights: Sequence[Any]) -> tuple[Any, Any]:
+    w_ih, w_hh, b_ih, b_hh, w_hr = weights
+    z_x, z_h = t.matmul(x, w_ih.t()), t.matmul(h, w_hh.t())
+    if b_ih is not None:
+        z_x, z_h = z_x + b_ih, z_h + b_hh
+    if cell == "gru":
+        (r_x, u_x, n_x), (r_h, u_h, n_h) = z_x.chunk(3, 1), z_h.chunk(3, 1)
+        update = (u_x + u_h).sigmoid()
+        return (1 - update) * (n_x + (r_x + r_h).sigmoid() * n_h).tanh() + update * h, None
+    if cell == "lstm":
+        i, f, g, o = (z_x + z_h).chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        return (h if w_hr is None else t.matmul(h, w_hr.t())), c
+    return ((z_x + z_h).tanh() if cell == "rnn_tanh" else (z_x + z_h).relu()), None
+
+
+def composite_recurrent(
+    t: Any, x: Any, h_0: Any, *rest: Any, cell: str, directions: int = 1, bias: bool = True, batch_sizes: Any = None
+) -> Any:
+    """One sequence after the other, each by itself."""
+    lstm, batch, features = cell == "lstm", h_0.shape[1], x.shape[-1]
+    sizes = [batch] * x.shape[0] if batch_sizes is None else batch_sizes.tolist()
+    starts = [sum(sizes[:step]) for step in range(len(sizes))]
+    flat, y, h_n, c_n = x.reshape(-1, features), [], [], []
+    for d, weights in enumerate(per_direction(rest[lstm:], directions, bias)):
+        rows, last_h, last_c = {}, [], []
+        for b in range(batch):
+            h, c = h_0[d, b : b + 1], rest[0][d, b : b + 1] if lstm else None
+            places = [start + b for start, size in zip(starts, sizes, strict=True) if b < size]
+            for place in reversed(places) if d else places:
+                h, c = composite_step(t, cell, flat[place : place + 1], h, c, weights)
+                rows[place] = h
+            last_h.append(h)
+            last_c.append(c)
+        y.append(t.cat([rows[place] for place in sorted(rows)]))
+        h_n.append(t.cat(last_h))
+        c_n.append(t.cat(last_c) if lstm else None)
+    output = t.cat(y, 1)
+    output = output if batch_sizes is not None else output.view(x.shape[0], batch, -1)
+    return output, t.stack(h_n), *([t.stack(c_n)] if lstm else [])
+
+
+def fused_recurrent(
+    t: Any, x: Any, h_0: Any, *rest: Any, cell: str, directions: int = 1, bias: bool = True, batch_sizes: Any = None
+) -> Any:
+    """What nn.RNN, nn.LSTM and nn.GRU call, with the caller's own leaves as parameters."""
+    lstm = cell == "lstm"
+    sizes = None if batch_sizes is None else t.from_numpy(batch_sizes)
     if t.__name__ == "torch":
-        rnn = t.rnn_tanh if nonlinearity == "tanh" else t.rnn_relu
-        return rnn(x, h, list(parameters), len(parameters) == 4, 1, 0.0, False, False, False)
-    weights = [*parameters, *[None] * (5 - len(parameters))]
-    return t._core.recurrent_layer(f"rnn_{nonlinearity}", x, h, None, weights)
+        state, options = (h_0, rest[0]) if lstm else h_0, (bias, 1, 0.0, False, directions == 2)
+        if sizes is None:
+            return getattr(t, cell)(x, state, list(rest[lstm:]), *options, False)
+        return getattr(t, cell)(x, sizes, state, list(rest[lstm:]), *options)
+    weights = [w for group in per_direction(rest[lstm:], directions, bias) for w in group]
+    return t._core.recurrent_layer(cell, x, h_0, rest[0] if lstm else None, weights, sizes)
 
 
-def _recurrent(d: Draw) -> Any:
+def _recurrent(d: Draw, cell: str) -> Any:
     """Pre-activations of a relu stay at least 0.02 from the kink."""
-    nonlinearity = d.choice(("tanh", "relu"))
-    steps, rows, i, hidden = d.choice((1, 1, 2, 3)), d.integer(1, 3), d.integer(1, 3), d.integer(1, 3)
-    biases = d.choice((0, 2))
+    steps, batch, inputs = d.choice((1, 1, 2, 3)), d.integer(1, 3), d.integer(1, 3)
+    projection, directions, bias = d.choice((0, 1)) if cell == "lstm" else 0, d.integer(1, 2), d.choice((True, False))
+    hidden = d.integer(2, 3) if projection else d.integer(1, 3)
+    state, rows, batch_sizes = projection or hidden, recurrent.GATES[cell] * hidden, None
+    x_shape = (steps, batch, inputs)
+    if d.choice((True, False)):
+        batch_sizes = recurrent.packed_sizes(sorted((d.integer(1, steps) for _ in range(batch)), reverse=True))
+        x_shape = (int(batch_sizes.sum()), inputs)
+    weights = [(rows, inputs), (rows, state), *[(rows,)] * 2 * bias, *[(state, hidden)] * bool(projection)]
+    states = [(directions, batch, state), *[(directions, batch, hidden)] * (cell == "lstm")]
+    options = {"directions": directions, "bias": bias, "batch_sizes": batch_sizes}
     while True:
-        shapes = [(steps, rows, i), (1, rows, hidden), (hidden, i), (hidden, hidden), *[(hidden,)] * biases]
-        arrays = [d.exact(0.7 * d.real(s)) for s in shapes]
-        state, close = arrays[1][0], False
-        for x_t in arrays[0]:
-            z = x_t @ arrays[2].T + state @ arrays[3].T + sum(arrays[4:])
-            close |= bool((np.abs(z) < 0.02).any())
-            state = np.maximum(z, 0)
-        if nonlinearity == "tanh" or not close:
-            return arrays, {"nonlinearity": nonlinearity}
+        arrays = [d.exact(0.7 * d.real(shape)) for shape in [x_shape, *states, *weights * directions]]
+        if cell != "rnn_relu" or recurrent.away_from_kinks(numpy_layer(*arrays, cell=cell, **options)):
+            return arrays, options
 
 
-row("rnn", fused_rnn, numpy_rnn, _recurrent, composite=composite_rnn)
+for _cell in recurrent.CELLS:
+    row(
+        _cell,
+        functools.partial(fused_recurrent, cell=_cell),
+        functools.partial(numpy_recurrent, cell=_cell),
+        lambda d, cell=_cell: _recurrent(d, cell),
+        composite=functools.partial(composite_recurrent, cell=_cell),
+    )

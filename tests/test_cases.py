@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import recurrent
 from cases import CASES, Case, Sample
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,23 +149,25 @@ def summed(results: Any) -> Any:
 
 
 @pytest.mark.parametrize("create_graph", [False, True])
-def test_one_tensor_in_two_places_of_a_fused_op(create_graph: bool) -> None:
+@pytest.mark.parametrize("name", ["linear bias=True", *recurrent.CELLS])
+def test_one_tensor_in_two_places_of_a_fused_op(name: str, create_graph: bool) -> None:
     """Each place contributes once, also where the gradient comes from the composite."""
     random = np.random.default_rng(4)
-    w, b = (fg.from_numpy(random.normal(size=s) * 0.5).requires_grad_() for s in ((2, 2), (2,)))
+    case, rows = next(case for case in FUSED if case.name == name), 2 * recurrent.GATES.get(name, 1)
+    w, b = (fg.from_numpy(random.normal(size=s) * 0.5).requires_grad_() for s in ((rows, 2), (rows,)))
     x, h = fg.from_numpy(random.normal(size=(3, 1, 2))), fg.from_numpy(random.normal(size=(1, 1, 2)))
-    rows = {case.name: case for case in FUSED}
-    for case, arguments, options in [
-        (rows["rnn"], (x, h, w, w, b, b), {"nonlinearity": "tanh"}),
-        (rows["rnn"], (w.view(1, 2, 2), w.view(1, 2, 2), w, w), {"nonlinearity": "tanh"}),
-        (rows["linear bias=True"], (w, w, b), {}),
-    ]:
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [((w, w, b), {})]
+    if name in recurrent.CELLS:
+        first = w[:2].view(1, 2, 2)
+        states = [h, h] if name == "lstm" else [h]
+        calls = [((x, *states, w, w, b, b), {}), ((first, *[first] * len(states), w, w), {"bias": False})]
+    for arguments, options in calls:
         found = []
         for spelling in (case.function, case.composite):
             assert spelling is not None
             loss = summed(spelling(fg, *arguments, **options))
-            first = fg.autograd.grad(loss, (w, b), create_graph=create_graph, allow_unused=True)
-            second = fg.autograd.grad(summed(first[0]), w) if create_graph else ()
-            found.append([g.detach().numpy() for g in (*first, *second) if g is not None])
+            first_order = fg.autograd.grad(loss, (w, b), create_graph=create_graph, allow_unused=True)
+            second_order = fg.autograd.grad(summed(first_order[0]), w) if create_graph else ()
+            found.append([g.detach().numpy() for g in (*first_order, *second_order) if g is not None])
         for a, c in zip(*found, strict=True):
             np.testing.assert_allclose(a, c, rtol=1e-10, atol=1e-12)
