@@ -99,7 +99,7 @@ INLINE vec FN(finish)(vec sum, vec add, vec y, const FN(tile) * t, fg_finish_mod
     switch (mode) {
     case FG_RELU: return vec_max(zero, z); /* NaN stays NaN */
     case FG_TANH: return vec_tanh(z);
-    case FG_RELU_GRADIENT: return vec_select(y > 0, z, zero);
+    case FG_RELU_GRADIENT: return vec_select(y <= 0, zero, z); /* where y is NaN, z passes, as in PyTorch */
     case FG_TANH_GRADIENT: return z * (1 - y * y);
     default: return z;
     }
@@ -296,14 +296,15 @@ INLINE vec FN(sum_each)(vec square[LANES])
 static void FN(pack_panel)(int columns, int64_t k, const real *b, int64_t b_row, int64_t b_column, int width,
                            real *packed)
 {
+    if (b_column == 1) {
+        for (int64_t r = 0; r < k; r++)
+            for (int c = 0; c < columns; c += LANES)
+                vec_store(packed + r * width + c, columns - c >= LANES ? vec_load(b + r * b_row + c)
+                                                                       : vec_load_n(b + r * b_row + c, columns - c));
+        return;
+    }
     for (int c = 0; c < columns; c += LANES) {
         int count = columns - c < LANES ? columns - c : LANES;
-        if (b_column == 1) {
-            for (int64_t r = 0; r < k; r++)
-                vec_store(packed + r * width + c,
-                          count == LANES ? vec_load(b + r * b_row + c) : vec_load_n(b + r * b_row + c, count));
-            continue;
-        }
         for (int64_t r = 0; r < k; r += LANES) {
             const real *corner = b + r + c * b_column;
             real *target = packed + r * width + c;

@@ -45,8 +45,8 @@ static void FN(gru_units)(const void *call_, const fg_sums *sums)
             const int64_t row = sums->first_row + r, unit = sums->first_column + c;
             const real *sum = (const real *)sums->sums + r * sums->sums_row + c;
             real *kept = step->z + row * 4 * hidden + unit;
-            const vec reset = vec_sigmoid(FN(load)(sum, count) + FN(load)(kept, count));
-            const vec z = vec_sigmoid(FN(load)(sum + part, count) + FN(load)(kept + hidden, count));
+            const vec reset = FN(gate)(FN(load)(sum, count) + FN(load)(kept, count));
+            const vec z = FN(gate)(FN(load)(sum + part, count) + FN(load)(kept + hidden, count));
             const vec hn = FN(load)(sum + 2 * part, count) + FN(load_or_zero)(b_hn, unit, count);
             const vec n = vec_tanh(FN(load)(kept + 2 * hidden, count) + reset * hn);
             const vec h = FN(load_or_zero)(step->h_previous, row * step->h_previous_row + unit, count);
@@ -80,7 +80,7 @@ static void FN(gru_unit_gradients)(const void *call_, const fg_sums *sums)
         for (int k = 0; k < sums->rows; k++) {
             const int64_t row = sums->first_row + k, unit = sums->first_column + c, at = row * hidden + unit;
             const real *kept = step->z + row * 4 * hidden + unit;
-            real *out = step->dz + row * 4 * hidden + unit;
+            real *out = step->dz + row * call->layer->dz_row + unit;
             const vec dh = FN(load)((const real *)sums->sums + k * sums->sums_row + c, count) +
                            FN(load)(step->carry + at, count) + FN(load_or_zero)(step->dy, row * y_row + unit, count);
             const vec r = FN(load)(kept, count), z = FN(load)(kept + hidden, count);

@@ -43,10 +43,10 @@ static void FN(lstm_units)(const void *call_, const fg_sums *sums)
             const int64_t row = sums->first_row + r, unit = sums->first_column + c, at = row * hidden + unit;
             const real *sum = (const real *)sums->sums + r * sums->sums_row + c;
             real *z = step->z + row * z_row + unit;
-            const vec i = vec_sigmoid(FN(load)(sum, count) + FN(load)(z, count));
-            const vec f = vec_sigmoid(FN(load)(sum + sums->sums_part, count) + FN(load)(z + hidden, count));
+            const vec i = FN(gate)(FN(load)(sum, count) + FN(load)(z, count));
+            const vec f = FN(gate)(FN(load)(sum + sums->sums_part, count) + FN(load)(z + hidden, count));
             const vec g = vec_tanh(FN(load)(sum + 2 * sums->sums_part, count) + FN(load)(z + 2 * hidden, count));
-            const vec o = vec_sigmoid(FN(load)(sum + 3 * sums->sums_part, count) + FN(load)(z + 3 * hidden, count));
+            const vec o = FN(gate)(FN(load)(sum + 3 * sums->sums_part, count) + FN(load)(z + 3 * hidden, count));
             const vec cell = f * FN(load_or_zero)(step->c_previous, at, count) + i * g;
             FN(store)(step->c + at, count, cell);
             FN(store)(out + row * out_row + unit, count, o * vec_tanh(cell));
@@ -77,15 +77,15 @@ static void FN(lstm_unit_gradients)(const void *call_, const fg_sums *sums)
 {
     const FN(call) *call = call_;
     const FN(step) *step = call->step;
-    const int64_t hidden = call->layer->size.hidden, row_length = 4 * hidden;
+    const int64_t hidden = call->layer->size.hidden;
     const int projects = call->direction->w_hr != NULL;
     const real *const dy = projects ? NULL : step->dy, *const dh_n = projects ? NULL : step->dh_n;
     for (int column = 0; column < sums->columns; column += LANES) {
         const int count = sums->columns - column < LANES ? sums->columns - column : LANES;
         for (int r = 0; r < sums->rows; r++) {
             const int64_t row = sums->first_row + r, unit = sums->first_column + column, at = row * hidden + unit;
-            const real *gates = step->z + row * row_length + unit;
-            real *dz = step->dz + row * row_length + unit;
+            const real *gates = step->z + row * 4 * hidden + unit;
+            real *dz = step->dz + row * call->layer->dz_row + unit;
             vec dh = FN(load)((const real *)sums->sums + r * sums->sums_row + column, count);
             dh += FN(load_or_zero)(dy, row * call->layer->y_row + unit, count) + FN(load_or_zero)(dh_n, at, count);
             const vec i = FN(load)(gates, count), f = FN(load)(gates + hidden, count);
@@ -108,7 +108,7 @@ static void FN(lstm_retreat)(const FN(layer) * layer, const FN(direction) * d, c
     const int64_t hidden = layer->size.hidden, state = layer->size.state;
     const FN(call) call = {layer, d, step};
     const fg_finish units = {.mode = FG_CALL, .call = FN(lstm_unit_gradients), .context = &call};
-    const fg_matrix dz = {step->dz_later, 4 * hidden, 1}, w_hh = {d->w_hh, state, 1};
+    const fg_matrix dz = FG_NAME(FN(state_gradient))(layer, step->dz_later), w_hh = {d->w_hh, state, 1};
     if (!d->w_hr) {
         FG_NAME(FN(multiply_state))(step->rows, hidden, 4 * hidden, 1, dz, w_hh, d->packed_hh, step->product, &units);
         return;

@@ -124,6 +124,28 @@ static void FN(run_chunks)(const FN(layer) * layer, int backward)
 
 /* Forward */
 
+/* Where the gates of a row are computed: where they are saved, or in the workspace, which holds one chunk or one step. */
+static real *FN(gates_of)(const FN(layer) * layer, const FN(direction) * d, int64_t row, int64_t row_in_step)
+{
+    if (!layer->size.kept)
+        return d->y + row * layer->y_row;
+    if (d->gates)
+        return d->gates + row * layer->z_row;
+    return d->z + (d->packed_ih ? row_in_step : row - d->first_row) * layer->z_row;
+}
+
+/* z = x @ w_ih.T and the biases that need not wait for the recurrent product. */
+static void FN(project_inputs)(const FN(layer) * layer, const FN(direction) * d, int64_t row, int64_t rows, real *z)
+{
+    const int64_t inputs = layer->size.inputs, width = layer->size.gates * layer->size.hidden;
+    const fg_matrix x = {layer->x + row * inputs, inputs, 1};
+    const fg_finish finish = {.out = z, .out_row = layer->z_row, .add = d->bias, .alpha = 1, .beta = 1};
+    if (d->packed_ih)
+        FG_NAME(FN(multiply_packed))(rows, width, inputs, 1, x, d->packed_ih, &finish);
+    else
+        FG_NAME(FN(gemm))(rows, width, inputs, x, (fg_matrix){d->w_ih, 1, inputs}, &finish);
+}
+
 static void FN(advance_block)(const FN(layer) * layer, const FN(direction) * d, int64_t first, int64_t end)
 {
     const int64_t hidden = layer->size.hidden, state = layer->size.state, toward = d->reverse ? -1 : 1;
@@ -136,13 +158,15 @@ static void FN(advance_block)(const FN(layer) * layer, const FN(direction) * d, 
         const int64_t previous = d->reverse ? row + rows : row - before; /* the first row of the step before */
         const int64_t going_on = smaller(rows, before);
         const int64_t bounds[3] = {first, larger(first, smaller(end, going_on)), larger(first, smaller(end, rows))};
+        if (d->packed_ih && first < bounds[2])
+            FN(project_inputs)(layer, d, row + first, bounds[2] - first, FN(gates_of)(layer, d, row + first, first));
         for (int begins = 0; begins < 2; begins++) {
-            const int64_t b = bounds[begins], in_chunk = row - d->first_row + b;
+            const int64_t b = bounds[begins];
             if (b == bounds[begins + 1])
                 continue;
             FN(step) step = {
                 .rows = bounds[begins + 1] - b,
-                .z = d->gates ? d->gates + (row + b) * layer->z_row : FN(moved)(d->z, in_chunk * layer->z_row),
+                .z = FN(gates_of)(layer, d, row + b, b),
                 .y = d->y + (row + b) * layer->y_row,
                 .c = d->cells ? d->cells + (row + b) * hidden : FN(moved)(d->c_n, b * hidden),
                 .product = FN(moved)(d->product, b * layer->size.gates * hidden),
@@ -167,19 +191,6 @@ static void FN(advance_block)(const FN(layer) * layer, const FN(direction) * d, 
         }
         row += d->reverse ? 0 : rows;
     }
-}
-
-/* z = x @ w_ih.T and the biases that need not wait for the recurrent product, for the rows of a chunk. */
-static void FN(project_inputs)(const FN(layer) * layer, const FN(direction) * d)
-{
-    const int64_t inputs = layer->size.inputs;
-    fg_finish finish = {.out = d->gates ? d->gates + d->first_row * layer->z_row : d->z, .out_row = layer->z_row,
-                        .add = d->bias, .alpha = 1, .beta = 1};
-    if (!layer->size.kept)
-        finish.out = d->y + d->first_row * layer->y_row;
-    FG_NAME(FN(gemm))(d->row_count, layer->size.gates * layer->size.hidden, inputs,
-                      (fg_matrix){layer->x + d->first_row * inputs, inputs, 1}, (fg_matrix){d->w_ih, 1, inputs},
-                      &finish);
 }
 
 static void FN(sum_biases)(const FN(layer) * layer, FN(direction) * d, real *room)
@@ -213,7 +224,7 @@ static void FN(start_layer)(FN(layer) * layer, const FN(cell) * cell, const fg_a
     layer->x = x->data;
     layer->y_row = directions * size->state;
     layer->z_row = cell->kept ? cell->kept * size->hidden : layer->y_row;
-    layer->dz_row = (cell->kept ? cell->kept : 1) * size->hidden;
+    layer->dz_row = fg_gradient_row(size);
 }
 
 void FG_NAME(FN(recurrent))(const FN(cell) * cell, fg_array *const *operands, int count, const fg_params *params)
@@ -246,6 +257,11 @@ void FG_NAME(FN(recurrent))(const FN(cell) * cell, fg_array *const *operands, in
         d->z = plan.z < 0 ? NULL : room + plan.z;
         d->product = plan.product < 0 ? NULL : room + plan.product;
         d->raw = plan.raw < 0 ? NULL : room + plan.raw;
+        if (plan.packed_ih >= 0) {
+            d->packed_ih = room + plan.packed_ih;
+            FG_NAME(FN(pack))(size->gates * hidden, size->inputs, 1, (fg_matrix){d->w_ih, 1, size->inputs},
+                              d->packed_ih);
+        }
         if (plan.packed_hh >= 0) {
             d->packed_hh = room + plan.packed_hh;
             FG_NAME(FN(pack))(hidden, state, size->gates, (fg_matrix){d->w_hh, 1, state}, d->packed_hh);
@@ -259,8 +275,11 @@ void FG_NAME(FN(recurrent))(const FN(cell) * cell, fg_array *const *operands, in
         int left = 0;
         for (int k = 0; k < directions; k++)
             if (FN(next_chunk)(&layer, &layer.direction[k], !layer.direction[k].reverse)) {
+                const FN(direction) *d = &layer.direction[k];
                 left = 1;
-                FN(project_inputs)(&layer, &layer.direction[k]);
+                if (!d->packed_ih)
+                    FN(project_inputs)(&layer, d, d->first_row, d->row_count,
+                                       FN(gates_of)(&layer, d, d->first_row, 0));
             }
         if (!left)
             break;
@@ -367,13 +386,11 @@ static void FN(add_gradients)(const FN(layer) * layer, const FN(direction) * d)
     /* Blocks of w_ih's gates and where their gradients stand in dz. */
     const struct {
         int first, end, place;
-    } blocks[2] = {{0, split ? split : gates, split ? gates - split : 0}, {split, split ? gates : 0, 0}};
+    } blocks[2] = {{0, split ? split : gates, split ? gates - split : 0}, {split, gates, 0}};
     const real *x = layer->x + d->first_row * inputs;
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < (split ? 2 : 1); k++) {
         const int64_t count = (blocks[k].end - blocks[k].first) * hidden, start = blocks[k].first * hidden;
         const real *dz = d->dz + blocks[k].place * hidden;
-        if (count <= 0)
-            continue;
         if (layer->dx) {
             real *dx = layer->dx + d->first_row * inputs;
             const int adds = k > 0 || layer->direction_count > 1;

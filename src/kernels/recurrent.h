@@ -2,9 +2,9 @@
  *
  * Rows lie step after step: step t has batch_sizes[t] rows, or `batch` where all sequences are equally long. A layer has
  * one or two directions; the second runs from the last step to the first. A walk cuts the sequence into chunks of whole
- * steps. Forward, the rows of a chunk meet w_ih in one product; then its steps follow one another, each a product of the
- * states with w_hh, which is packed once a sequence, and the cell's formula applied to the sums as they leave the
- * registers. Backward, the steps give dz, the gradients before the nonlinearities; then the gradients of x and of the
+ * steps. Forward, the rows of a chunk meet w_ih in one product, or those of a step where a batch and a small w_ih make
+ * that as fast; then its steps follow one another, each a product of the states with w_hh, which is packed once a
+ * sequence, and the cell's formula applied to the sums as they leave the registers. Backward, the steps give dz, the gradients before the nonlinearities; then the gradients of x and of the
  * weights are products over the rows of the chunk. So nothing but what the backward saves grows with the sequence.
  *
  * Directions, and blocks of the rows of a batch, run side by side on several threads: they meet only between chunks.
@@ -25,7 +25,7 @@
 
 /* Where a direction's parts of the workspace lie, in elements; -1 for a part that is not needed. */
 typedef struct fg_recurrent_plan {
-    int64_t chunk_rows, bias, packed_hh, packed_hr, z, product, raw, dz, dz_later, carry, dh, previous, total;
+    int64_t chunk_rows, bias, packed_ih, packed_hh, packed_hr, z, product, raw, dz, dz_later, carry, dh, previous, total;
 } fg_recurrent_plan;
 
 typedef struct fg_recurrent_size {
@@ -33,14 +33,19 @@ typedef struct fg_recurrent_size {
     int gates, kept; /* how many blocks of `hidden` z has: of the products, and of what is kept for the backward */
 } fg_recurrent_size;
 
-/* A chunk is long enough for its products to run at full speed: the weights' gradients are read and written once a
- * chunk, which costs little beside 512 rows of arithmetic while they are in a cache, and more rows where they are not. */
-#define FG_CHUNK_ROWS 512
+/* A chunk is long enough for its products to run at full speed: w_ih is packed, and the weights' gradients are read and
+ * written, once a chunk. That costs little beside the arithmetic of so many rows; more where the weights fill a cache. */
+#define FG_CHUNK_ROWS 1024
 #define FG_LONG_CHUNK_ROWS 2048
 #define FG_LARGE_WEIGHTS (1 << 20)
 
 /* With fewer rows than this in all steps together, packing w_hh costs more than it gains. */
 #define FG_PACKING_PAYS 16
+
+/* Inputs are projected step by step, so that what is projected stays in the nearest cache, where a step has enough rows
+ * and w_ih few enough elements to be read again each time. */
+#define FG_STEP_ROWS 8
+#define FG_STEP_WEIGHTS (1 << 19)
 
 static inline int64_t fg_place(fg_recurrent_plan *plan, int64_t elements)
 {
@@ -49,25 +54,34 @@ static inline int64_t fg_place(fg_recurrent_plan *plan, int64_t elements)
     return place;
 }
 
+/* Rows of dz: a vector longer than need be, so that they do not all fall into one set of a cache. */
+static inline int64_t fg_gradient_row(const fg_recurrent_size *size)
+{
+    return (size->kept ? size->kept : 1) * size->hidden + 16;
+}
+
 static inline fg_recurrent_plan fg_plan_recurrent(const fg_recurrent_size *size, int backward)
 {
-    fg_recurrent_plan plan = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0};
+    fg_recurrent_plan plan = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0};
     const int64_t hidden = size->hidden, state = size->state, batch = size->batch, z = size->gates * hidden;
     const int projects = state != hidden, packs = size->steps > 1 && size->rows >= FG_PACKING_PAYS;
-    int64_t chunk = backward && z * (size->inputs + state) > FG_LARGE_WEIGHTS ? FG_LONG_CHUNK_ROWS : FG_CHUNK_ROWS;
-    if (chunk < batch)
-        chunk = batch;
-    if (chunk > size->rows)
-        chunk = size->rows;
+    const int64_t most = backward && z * (size->inputs + state) > FG_LARGE_WEIGHTS ? FG_LONG_CHUNK_ROWS : FG_CHUNK_ROWS;
+    const int64_t chunks = (size->rows + most - 1) / most;
+    const int64_t even = chunks ? (size->rows + chunks - 1) / chunks + batch - 1 : 0; /* chunks are of whole steps */
+    const int64_t chunk = even < size->rows ? even : size->rows;
     plan.chunk_rows = chunk;
     if (!backward) {
         plan.bias = fg_place(&plan, z);
+        if (packs && batch >= FG_STEP_ROWS && z * size->inputs <= FG_STEP_WEIGHTS) {
+            plan.packed_ih = fg_place(&plan, fg_packed_size(z) * size->inputs);
+            plan.chunk_rows = size->rows;
+        }
         if (packs)
             plan.packed_hh = fg_place(&plan, size->gates * fg_packed_size(hidden) * state);
         else
             plan.product = fg_place(&plan, batch * z);
         if (size->kept)
-            plan.z = fg_place(&plan, chunk * size->kept * hidden);
+            plan.z = fg_place(&plan, (plan.packed_ih < 0 ? chunk : batch) * size->kept * hidden);
         if (projects) {
             plan.raw = fg_place(&plan, batch * hidden);
             if (packs)
@@ -79,8 +93,8 @@ static inline fg_recurrent_plan fg_plan_recurrent(const fg_recurrent_size *size,
         plan.packed_hh = fg_place(&plan, fg_packed_size(state) * z);
     else
         plan.product = fg_place(&plan, batch * hidden);
-    plan.dz = fg_place(&plan, chunk * (size->kept ? size->kept : 1) * hidden);
-    plan.dz_later = fg_place(&plan, batch * (size->kept ? size->kept : 1) * hidden);
+    plan.dz = fg_place(&plan, chunk * fg_gradient_row(size));
+    plan.dz_later = fg_place(&plan, batch * fg_gradient_row(size));
     plan.carry = fg_place(&plan, batch * hidden);
     if (size->rows != size->steps * batch)
         plan.previous = fg_place(&plan, chunk * state);
@@ -105,7 +119,7 @@ typedef struct FN(direction) {
     real *y, *h_n, *c_n, *gates, *cells; /* y: this direction's columns */
     const real *dy, *dh_n, *dc_n;
     real *dw_ih, *dw_hh, *db_ih, *db_hh, *dw_hr, *dh_0, *dc_0;
-    real *bias, *packed_hh, *packed_hr, *z, *product, *raw, *dz, *dz_later, *carry, *dh, *previous; /* workspace */
+    real *bias, *packed_ih, *packed_hh, *packed_hr, *z, *product, *raw, *dz, *dz_later, *carry, *dh, *previous; /* workspace */
     int64_t first_step, end_step, first_row, row_count; /* the chunk under way, in the order of time */
     int64_t chunks;                                     /* how many chunks have been begun */
 } FN(direction);
@@ -163,6 +177,9 @@ INLINE void FN(store)(real *p, int count, vec x)
     else
         vec_store_n(p, count, x);
 }
+
+/* The sigmoid where subnormal numbers count as zero: 1/(1 + exp(-x)), 0 where exp(-x) overflows. */
+INLINE vec FN(gate)(vec x) { return 1 / (1 + vec_exp(-x)); }
 
 /* The kernels: see kernels.def for the operands. */
 void FG_NAME(FN(recurrent))(const FN(cell) *cell, fg_array *const *operands, int count, const fg_params *params);

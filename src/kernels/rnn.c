@@ -39,17 +39,18 @@ static void FN(rnn_advance)(const FN(layer) * layer, const FN(direction) * d, co
 static void FN(rnn_retreat)(const FN(layer) * layer, const FN(direction) * d, const FN(step) * step)
 {
     const int64_t hidden = layer->size.hidden;
-    fg_finish finish = {.out = step->dz, .out_row = hidden, .add = step->dy, .add_row = layer->y_row, .y = step->y,
+    fg_finish finish = {.out = step->dz, .out_row = layer->dz_row, .add = step->dy, .add_row = layer->y_row, .y = step->y,
                         .y_row = layer->y_row, .alpha = 1, .beta = 1,
                         .mode = layer->relu ? FG_RELU_GRADIENT : FG_TANH_GRADIENT};
     if (step->dh_n) {
         for (int64_t r = 0; r < step->rows; r++)
             for (int64_t k = 0; k < hidden; k++)
-                step->dz[r * hidden + k] = step->dh_n[r * hidden + k] + (step->dy ? step->dy[r * layer->y_row + k] : 0);
+                step->dz[r * layer->dz_row + k] = step->dh_n[r * hidden + k] +
+                                                    (step->dy ? step->dy[r * layer->y_row + k] : 0);
         finish.add = step->dz;
-        finish.add_row = hidden;
+        finish.add_row = layer->dz_row;
     }
-    FG_NAME(FN(multiply_state))(step->rows, hidden, hidden, 1, (fg_matrix){step->dz_later, hidden, 1},
+    FG_NAME(FN(multiply_state))(step->rows, hidden, hidden, 1, FG_NAME(FN(state_gradient))(layer, step->dz_later),
                                 (fg_matrix){d->w_hh, hidden, 1}, d->packed_hh, step->product, &finish);
 }
 
