@@ -233,6 +233,8 @@ void FG_NAME(FN(recurrent))(const FN(cell) * cell, fg_array *const *operands, in
     FN(layer) layer;
     FN(start_layer)(&layer, cell, operands[6], operands[9], operands[FG_FIXED_OPERANDS + 1], directions, params);
     const fg_recurrent_size *size = &layer.size;
+    if (size->hidden == 0 && size->state == 0)
+        return;
     const fg_recurrent_plan plan = fg_plan_recurrent(size, 0);
     const int64_t hidden = size->hidden, state = size->state;
     layer.chunk_rows = plan.chunk_rows;
@@ -498,9 +500,14 @@ void FG_NAME(FN(recurrent_backward))(const FN(cell) * cell, fg_array *const *ope
         if (cell->kept)
             FN(copy_or_clear)(d->carry, cell->split ? d->dh_n : d->dc_n, batch * hidden);
     }
-    if (size->rows == 0) /* sums of nothing */
-        for (int k = 0; k < directions; k++)
+    if (size->rows == 0 || (size->hidden == 0 && size->state == 0)) { /* sums of nothing */
+        layer.batch_sizes = NULL;
+        for (int k = 0; k < directions; k++) {
+            layer.direction[k].row_count = size->rows;
             FN(add_gradients)(&layer, &layer.direction[k]);
+        }
+        return;
+    }
     for (;;) {
         int left = 0;
         for (int k = 0; k < directions; k++)

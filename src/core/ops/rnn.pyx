@@ -130,7 +130,7 @@ cdef int check_state(Cell* cell, str what, Tensor state, Tensor x, int64_t direc
 
 cdef int check_batch_sizes(Cell* cell, Sizes* sizes, Tensor x, Tensor batch_sizes) except -1:
     """Fills steps and batch. The kernels read by these numbers, so each one is checked."""
-    cdef int64_t k, total = 0, before
+    cdef int64_t k, before, left = x.array.shape[0]
     cdef const int64_t* size = <const int64_t*>batch_sizes.array.data
     if batch_sizes.array.dtype != FG_INT64 or batch_sizes.array.ndim != 1 or batch_sizes.array.shape[0] == 0:
         raise RuntimeError(f"[{cell.name.decode()}] batch_sizes must be a 1-d int64 tensor of at least one step; got {batch_sizes.dtype}, {shape_text(&batch_sizes.array)}")
@@ -138,12 +138,15 @@ cdef int check_batch_sizes(Cell* cell, Sizes* sizes, Tensor x, Tensor batch_size
     for k in range(batch_sizes.array.shape[0]):
         if size[k] <= 0 or size[k] > before:
             raise RuntimeError(f"[{cell.name.decode()}] batch_sizes must be positive and never increase; got {size[k]} after {before} at step {k}")
+        if size[k] > left:
+            break
         before = size[k]
-        total += size[k]
-    if total != x.array.shape[0]:
-        raise RuntimeError(f"[{cell.name.decode()}] batch_sizes must add up to the rows of the input; got {total} and input {shape_text(&x.array)}")
-    sizes.steps, sizes.batch = batch_sizes.array.shape[0], size[0]
-    return 0
+        left -= before
+    else:
+        if left == 0:
+            sizes.steps, sizes.batch = batch_sizes.array.shape[0], size[0]
+            return 0
+    raise RuntimeError(f"[{cell.name.decode()}] batch_sizes must add up to the rows of the input; got {batch_sizes.tolist()} and input {shape_text(&x.array)}")
 
 
 # What the layers mean
@@ -226,7 +229,7 @@ def composite_of(node_inputs, str cell, bint single, batch_sizes):
         return recurrent_composite(cell, x, h_0, c_0, weights, batch_sizes)
     states = [None if state is None else state.unsqueeze(0) for state in (h_0, c_0)]
     y, _, *c_n = recurrent_composite(cell, x.unsqueeze(0), *states, weights)
-    return (y.squeeze(0), *[c.squeeze(0) for c in c_n])
+    return (y.squeeze(0), c_n[0].squeeze(0)) if c_n else y.squeeze(0)
 
 
 # Launches
