@@ -102,11 +102,8 @@ cdef Tensor unpack(Node node, object kept, bint is_output):
     cdef Tensor x = packed.unpacked
     if x is not None:
         return x
-    x = checked(packed, packed.unpack(packed.content))
+    x = alias(checked(packed, packed.unpack(packed.content)))     # its shape is nobody else's to change
     source = node if is_output else packed.source
-    if x is source:
-        return x
-    x = alias(x)
     if isinstance(source, Node):
         x.node, x.output_number, x.requires = source, packed.output_number, True
     elif source is not None:
@@ -124,8 +121,8 @@ cdef Tensor checked(Packed packed, object returned):
     x = <Tensor>returned
     if x.array.dtype != packed.code or shape_tuple(&x.array) != packed.shape:
         raise RuntimeError(
-            f"[saved_tensors_hooks] an unpack hook must return a tensor of the shape and dtype that were packed, {tuple(packed.shape)} and "
-            f"{dtype_object(packed.code)}; got {shape_text(&x.array)} and {x.dtype}"
+            f"[saved_tensors_hooks] an unpack hook must return a tensor of the shape and dtype that were packed, "
+            f"{tuple(packed.shape)} and {dtype_object(packed.code)}; got {shape_text(&x.array)} and {x.dtype}"
         )
     if packed.digest is not None:
         # Kernels index memory with integers that the op's forward checked.
@@ -144,7 +141,8 @@ cdef object digest(Tensor x):
     """A fingerprint of the elements of a contiguous tensor that cannot be forged."""
     from hashlib import blake2b     # not at import, which it would make slower
 
-    return blake2b(PyMemoryView_FromMemory(<char*>x.array.data, numel(&x.array) * itemsize_of(x.array.dtype), PyBUF_READ)).digest()
+    cdef Py_ssize_t size = numel(&x.array) * itemsize_of(x.array.dtype)
+    return blake2b(PyMemoryView_FromMemory(<char*>x.array.data, size, PyBUF_READ)).digest()
 
 
 cdef int forget(object kept) except -1:

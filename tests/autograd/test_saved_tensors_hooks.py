@@ -274,6 +274,22 @@ class TestUnpack:
             with pytest.raises(RuntimeError, match="integers must be unpacked as they were packed"):
                 y.sum().backward()
 
+    def test_a_hook_that_changes_the_shape_of_what_an_earlier_one_returned(self) -> None:
+        rnn = nn.RNN(3, 4)
+
+        def unpack(a: np.ndarray) -> Any:
+            if a.shape == (4, 3):
+                return rnn.weight_ih_l0
+            if a.shape == (4, 4):
+                rnn.weight_ih_l0.data = fg.zeros(1, 1)
+            return fg.from_numpy(a)
+
+        x = fg.randn(5, 2, 3, requires_grad=True)
+        expected = grad(rnn(x)[0].sum(), x)[0].tolist()
+        with saved_tensors_hooks(to_array, unpack):
+            y, _ = rnn(x)
+        assert grad(y.sum(), x)[0].tolist() == expected and rnn.weight_ih_l0.shape == (1, 1)
+
     def test_a_second_backward_finds_nothing(self) -> None:
         x = leaf(1.0)
         with saved_tensors_hooks(to_array, lambda a: fg.from_numpy(a)):

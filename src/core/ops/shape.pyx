@@ -602,8 +602,10 @@ def as_strided(Tensor input, size, stride, storage_offset=None):
 
 cdef Op CAT
 cdef Op SPLIT
+cdef Op UNBIND
 CAT.name, CAT.rule = b"CatBackward0", cat_rule
 SPLIT.name, SPLIT.rule = b"SplitBackward0", split_rule
+UNBIND.name, UNBIND.rule = b"UnbindBackward0", split_rule
 
 
 cdef Tensor part_along(Tensor x, int axis, int64_t first, int64_t length):
@@ -708,7 +710,7 @@ cdef tuple parts_of(Tensor x, int axis, list lengths, bint keep_axis):
     cdef Node node = None
     cdef list parts = []
     if recording(x):
-        node = new_node(&SPLIT, 1)
+        node = new_node(&SPLIT if keep_axis else &UNBIND, 1)
         add_outputs(node, len(lengths))
         connect(node, 0, x)
         node.integers[0], node.integers[1] = axis, keep_axis
