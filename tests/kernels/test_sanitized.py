@@ -43,11 +43,10 @@ def sanitizes(flags: list[str], folder: Path) -> bool:
 
 @pytest.mark.skipif(not KERNELS.exists(), reason="needs the sources of the kernels")
 @pytest.mark.skipif(platform.system() != "Linux", reason="needs Linux")
-@pytest.mark.parametrize("isa", launch.isa_names())
-@pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
+@pytest.mark.parametrize(
+    ("sanitizer", "isa"), [("thread", "baseline"), *(("address,undefined", isa) for isa in launch.isa_names())]
+)
 def test_nothing_is_found(sanitizer: str, isa: str, tmp_path: Path) -> None:
-    if sanitizer == "thread" and isa != "baseline":
-        pytest.skip("threads share their work in the same way under every instruction set")
     flags = [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
     if not sanitizes(flags, tmp_path):
         pytest.skip(f"{compiler()} cannot build with -fsanitize={sanitizer}")
@@ -68,5 +67,5 @@ def test_nothing_is_found(sanitizer: str, isa: str, tmp_path: Path) -> None:
     threads = ["2"] if sanitizer == "thread" else ["1", "2"]
     environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
     result = subprocess.run([str(program), isa, *threads], capture_output=True, text=True, env=environment)
-    assert result.returncode == 0, result.stderr[-4000:]
+    assert result.returncode == 0, result.stderr[:4000]
     assert result.stdout == f"{isa}: nothing found\n"
