@@ -27,6 +27,7 @@ TOPICS = (
     "saturated",
     "threads",
     "memory",
+    "long_sequences",
     "elementwise",
     "import_size",
 )

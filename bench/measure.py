@@ -63,11 +63,9 @@ class Outcome:
         return self.median if by == "median" else self.best
 
     def ratio(self, peer: str, by: str = "median") -> float | None:
-        """How many times ours the peer takes."""
+        """How many times ours the peer takes; None where ours is nothing."""
         measured = self.of(by)
-        if peer not in measured or OURS not in measured:
-            return None
-        return measured[peer] / measured[OURS] if measured[OURS] else float("inf")
+        return measured[peer] / measured[OURS] if peer in measured and measured.get(OURS) else None
 
     def percent_of_peak(self, name: str = OURS, by: str = "median") -> float | None:
         if self.flops is None or name not in self.of(by):

@@ -24,7 +24,7 @@ RNN_SIZES: list[Size] = [
     (10, 1, 8, 16),
 ]
 GATED_SIZES: list[Size] = [(28, 32, 28, 128), (50, 20, 64, 64), (35, 20, 200, 200), (35, 64, 512, 512)]
-QUICK_HIDDEN = 256  # the largest hidden size of a quick run
+QUICK_HIDDEN = 128  # the largest hidden size of a quick run
 
 
 def layers(quick: bool = False) -> list[tuple[str, Size]]:

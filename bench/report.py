@@ -9,9 +9,7 @@ from collections.abc import Iterable
 from bench.measure import OURS, Outcome
 
 PEERS = ("PyTorch", "NumPy", "JAX", "ONNX Runtime")
-RATIOS = (
-    "A peer's column says how many times what fastgrad takes the peer takes; the last rows are seconds and sizes alike."
-)
+RATIOS = "A peer's column: how many times what fastgrad takes (time, memory, size) the peer takes."
 MARKS = re.compile(r"(<!-- bench:begin -->\n).*?(<!-- bench:end -->)", re.DOTALL)
 
 

@@ -150,6 +150,11 @@ def test_the_table() -> None:
     assert report.shown(1.5e-7, "s") == "0.15 us" and report.shown(0.25, "s") == "250 ms"
 
 
+def test_what_takes_nothing_has_no_ratio() -> None:
+    nothing = Outcome("t", "n", {"PyTorch": 1.0}, {"fastgrad": 0.0, "PyTorch": 0.1}, unit="MB")
+    assert nothing.ratio("PyTorch") is None and nothing.missed() == []
+
+
 def test_what_a_run_writes(tmp_path: pathlib.Path) -> None:
     readme, results = tmp_path / "README.md", tmp_path / "RESULTS.md"
     readme.write_text("a\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nb\n")
