@@ -51,7 +51,7 @@ class Settings:
     dropout: float = 0.1  # of what recurrent layers return
     batch: int = 32  # streams
     chunk: int = 64  # characters of a stream that a gradient goes back through
-    rate: float = 1e-2  # the largest learning rate
+    rate: float = 7e-3  # the largest learning rate
     seed: int = 0
 
 

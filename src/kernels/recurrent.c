@@ -335,7 +335,7 @@ static void FN(retreat_block)(const FN(layer) * layer, const FN(direction) * d, 
                 .dz_later = goes_on ? dz_later + b * layer->dz_row : NULL,
                 .dz = dz + b * layer->dz_row,
                 .dh = FN(moved)(d->dh, (row - d->first_row + b) * state),
-                .carry = d->carry + b * hidden,
+                .carry = FN(moved)(d->carry, b * hidden),
             };
             layer->cell->retreat(layer, d, &step);
             if (d->dh_0 && !came) {
@@ -482,7 +482,7 @@ void FG_NAME(FN(recurrent_backward))(const FN(cell) * cell, fg_array *const *ope
         d->w_hr = own[7]->data;
         d->product = plan.product < 0 ? NULL : room + plan.product;
         d->dz = room + plan.dz;
-        d->dz_later = room + plan.dz_later;
+        d->dz_later = plan.dz_later < 0 ? NULL : room + plan.dz_later;
         d->previous = plan.previous < 0 ? NULL : room + plan.previous;
         d->dh = plan.dh < 0 ? NULL : room + plan.dh;
         d->raw = plan.raw < 0 ? NULL : room + plan.raw;
@@ -496,7 +496,7 @@ void FG_NAME(FN(recurrent_backward))(const FN(cell) * cell, fg_array *const *ope
         }
         /* What a cell carries from step to step beside dz: the LSTM its cell's gradient, the GRU its state's. */
         real *const final = cell->split ? d->dh_0 : operands[9]->data ? d->dc_0 : NULL;
-        d->carry = final ? final : room + plan.carry;
+        d->carry = final || plan.carry < 0 ? final : room + plan.carry;
         if (cell->kept)
             FN(copy_or_clear)(d->carry, cell->split ? d->dh_n : d->dc_n, batch * hidden);
     }
@@ -518,7 +518,8 @@ void FG_NAME(FN(recurrent_backward))(const FN(cell) * cell, fg_array *const *ope
         for (int k = 0; k < directions; k++)
             if (layer.direction[k].end_step > layer.direction[k].first_step) {
                 FN(add_gradients)(&layer, &layer.direction[k]);
-                FN(keep_boundary)(&layer, &layer.direction[k]);
+                if (plan.dz_later >= 0)
+                    FN(keep_boundary)(&layer, &layer.direction[k]);
             }
     }
 }

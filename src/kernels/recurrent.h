@@ -94,8 +94,10 @@ static inline fg_recurrent_plan fg_plan_recurrent(const fg_recurrent_size *size,
     else
         plan.product = fg_place(&plan, batch * hidden);
     plan.dz = fg_place(&plan, chunk * fg_gradient_row(size));
-    plan.dz_later = fg_place(&plan, batch * fg_gradient_row(size));
-    plan.carry = fg_place(&plan, batch * hidden);
+    if (chunk < size->rows)
+        plan.dz_later = fg_place(&plan, batch * fg_gradient_row(size));
+    if (size->kept)
+        plan.carry = fg_place(&plan, batch * hidden);
     if (size->rows != size->steps * batch)
         plan.previous = fg_place(&plan, chunk * state);
     if (projects) {

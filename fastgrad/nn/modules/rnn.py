@@ -128,7 +128,8 @@ class RNNBase(_Recurrent):
         self.proj_size = proj_size
         self._check_options()
         self.dropout = float(dropout)
-        state_size, rows = proj_size or hidden_size, _CELLS[mode][1] * hidden_size
+        self._cell, gates = _CELLS[mode]
+        state_size, rows = proj_size or hidden_size, gates * hidden_size
         present = (True, True, bias, bias, proj_size > 0)
         suffixes = ("", "_reverse") if bidirectional else ("",)
         self._all_weights: list[list[str]] = []
@@ -207,8 +208,7 @@ class RNNBase(_Recurrent):
         return PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices), *last
 
     def _run_layers(self, x: Tensor, h: Tensor | None, c: Tensor | None, batch_sizes: Tensor | None = None) -> Any:
-        cell = _CELLS[self.mode][0]
-        layers = self._weights_of_layers
+        cell, layers = self._cell, self._weights_of_layers
         if len(layers) == 1:
             return _core.recurrent_layer(cell, x, h, c, layers[0](self), batch_sizes)
         directions = 2 if self.bidirectional else 1

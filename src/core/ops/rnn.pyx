@@ -11,7 +11,7 @@ from fastgrad._core.kernel_ids cimport *
 from fastgrad._core.kernels cimport FG_INT64, fg_array, fg_params
 from fastgrad._core.launch cimport launch, workspace_elements
 from fastgrad._core.ops.copying cimport contiguous
-from fastgrad._core.tensor cimport Tensor, is_contiguous, is_float, new_like, new_tensor, numel, shape_text, shape_tuple
+from fastgrad._core.tensor cimport Tensor, is_contiguous, is_float, itemsize_of, new_like, new_tensor, numel, shape_text, shape_tuple
 
 
 cdef enum: WEIGHTS = 5        # of a direction: w_ih, w_hh, b_ih, b_hh, w_hr
@@ -254,9 +254,20 @@ cdef inline Tensor new_block(int code, int ndim, int64_t a, int64_t b, int64_t c
     return new_tensor(code, ndim, shape)
 
 
-cdef Tensor new_workspace(int kernel, int code, const Sizes* sizes):
-    return new_block(code, 1, workspace_elements(
-        kernel, sizes.steps, sizes.batch, sizes.rows, sizes.inputs, sizes.hidden, sizes.state, sizes.directions), 0, 0)
+cdef enum: ROOM = 1 << 14     # bytes of workspace that a launch finds on the stack
+
+cdef Tensor find_workspace(fg_array* workspace, char* room, int kernel, int code, const Sizes* sizes):
+    """Describes the workspace: `room` if that is enough, else a new tensor, which is returned to be held."""
+    cdef Tensor held
+    cdef int64_t elements = workspace_elements(
+        kernel, sizes.steps, sizes.batch, sizes.rows, sizes.inputs, sizes.hidden, sizes.state, sizes.directions)
+    if elements * itemsize_of(code) <= ROOM:
+        workspace.data, workspace.dtype, workspace.ndim = room, code, 1
+        workspace.shape[0], workspace.strides[0] = elements, 1
+        return None
+    held = new_block(code, 1, elements, 0, 0)
+    workspace[0] = held.array
+    return held
 
 
 cdef tuple all_contiguous(tuple weights):
@@ -285,8 +296,9 @@ cdef object run(int kind, Tensor x, Tensor h_0, Tensor c_0, tuple weights, Tenso
     cdef bint single = x.array.ndim == 2 and batch_sizes is None, recorded
     cdef int code = x.array.dtype, k, rest = FIRST_WEIGHT + len(weights), count
     cdef int directions = sizes.directions
-    cdef Tensor y, h_n = None, c_n = None, gates = None, kept_cells = None, workspace
-    cdef fg_array absent, rows_of_x
+    cdef Tensor y, h_n = None, c_n = None, gates = None, kept_cells = None, held
+    cdef char[ROOM] room
+    cdef fg_array absent, rows_of_x, workspace
     cdef fg_array* operands[20]
     cdef fg_params params
     cdef Node node
@@ -308,11 +320,11 @@ cdef object run(int kind, Tensor x, Tensor h_0, Tensor c_0, tuple weights, Tenso
         gates = new_block(code, 3, directions, sizes.rows, cell.kept * sizes.hidden)
         if kind == LSTM:
             kept_cells = new_block(code, 3, directions, sizes.rows, sizes.hidden)
-    workspace = new_workspace(cell.forward, code, sizes)
+    held = find_workspace(&workspace, room, cell.forward, code, sizes)
     memset(&absent, 0, sizeof(absent))
     absent.dtype = code
     describe_rows(&rows_of_x, x, sizes)
-    operands[0], operands[5], operands[6] = &y.array, &workspace.array, &rows_of_x
+    operands[0], operands[5], operands[6] = &y.array, &workspace, &rows_of_x
     enter(operands, 1, h_n, &absent)
     enter(operands, 2, c_n, &absent)
     enter(operands, 3, gates, &absent)
@@ -380,9 +392,10 @@ cdef int rule(Node node, Tensor dy) except -1:
     cdef bint single = node.integers[3]
     cdef Tensor x = node.saved(X), h_0 = node.saved(H_0), c_0 = node.saved(C_0), y = node.saved(rest + Y)
     cdef Tensor w_ih, w_hh, w_hr, batch_sizes = node.saved(rest + BATCH_SIZES)
-    cdef Tensor gates, kept_cells, dh_n = None, dc_n = None, db, workspace
+    cdef Tensor gates, kept_cells, dh_n = None, dc_n = None, db, held
     cdef Sizes sizes
-    cdef fg_array absent, rows_of_x
+    cdef char[ROOM] room
+    cdef fg_array absent, rows_of_x, workspace
     cdef fg_array* operands[30]
     cdef fg_params params
     if grad_enabled():
@@ -400,12 +413,12 @@ cdef int rule(Node node, Tensor dy) except -1:
     dc_n = None if dc_n is None else contiguous(dc_n)
     sizes.directions, sizes.batch, sizes.steps, sizes.rows = node.integers[1], node.integers[2], node.integers[4], node.integers[5]
     sizes.hidden, sizes.state, sizes.inputs = w_hh.array.shape[0] // cell.gates, w_hh.array.shape[1], w_ih.array.shape[1]
-    workspace = new_workspace(cell.backward, x.array.dtype, &sizes)
+    held = find_workspace(&workspace, room, cell.backward, x.array.dtype, &sizes)
     memset(&absent, 0, sizeof(absent))
     absent.dtype = x.array.dtype
     describe_rows(&rows_of_x, x, &sizes)
     operands[0] = operands[1] = operands[2] = &absent
-    operands[3], operands[7], operands[10] = &workspace.array, &y.array, &rows_of_x
+    operands[3], operands[7], operands[10] = &workspace, &y.array, &rows_of_x
     enter(operands, 4, dy, &absent)
     enter(operands, 5, dh_n, &absent)
     enter(operands, 6, dc_n, &absent)
