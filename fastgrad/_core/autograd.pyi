@@ -33,7 +33,6 @@ def grad(
     is_grads_batched: bool = False,
     materialize_grads: bool = False,
 ) -> tuple[Any, ...]: ...
-
 def has_whole_backward(node: Node) -> bool: ...
 
 class Node:
