@@ -48,7 +48,7 @@ class Settings:
     cell: str = "lstm"
     hidden: int = 256
     layers: int = 1
-    dropout: float = 0.1  # of what recurrent layers return
+    dropout: float = 0.3  # of what recurrent layers return
     batch: int = 32  # streams
     chunk: int = 64  # characters of a stream that a gradient goes back through
     rate: float = 7e-3  # the largest learning rate
@@ -212,7 +212,9 @@ class Training:
 def load_checkpoint(path: pathlib.Path) -> dict[str, Any]:
     """What `Training.save` wrote."""
     saved = fastgrad.load(path)
-    if not isinstance(saved, dict) or not {"settings", "checksum"} <= set(saved):
+    names = {"settings", "model", "optimizer", "random", "characters", "checksum", *CONTINUED}
+    fields = {field.name for field in dataclasses.fields(Settings)}
+    if not isinstance(saved, dict) or set(saved) != names or set(saved["settings"]) != fields:
         raise ValueError(f"[char_rnn] {path} must be a checkpoint of this example; got something else")
     return saved
 

@@ -1,9 +1,9 @@
 /* Matrix products.
  *
  * A tile of the result stays in registers over the whole inner axis: up to 12 rows (6 with 16 registers) of two vectors,
- * or fewer rows of three or four vectors where a column has so many parts. The right
- * operand is read in panels, one tile wide; where it lies otherwise, a panel is packed first. (Goto and van de Geijn,
- * Anatomy of High-Performance Matrix Multiplication, ACM TOMS 34(3), 2008.)
+ * or fewer rows of three or four vectors where a column has so many parts. The right operand is read in panels, one
+ * tile wide; where it lies otherwise, a panel is packed first. (Goto and van de Geijn, Anatomy of High-Performance
+ * Matrix Multiplication, ACM TOMS 34(3), 2008.)
  */
 #ifndef REAL_BITS
 #include "gemm.h"
@@ -89,9 +89,6 @@ typedef struct FN(tile) {
     int64_t first_row, first_column;
     const fg_finish *finish;
 } FN(tile);
-
-INLINE const real *FN(moved)(const real *p, int64_t step) { return p ? p + step : NULL; }
-INLINE real *FN(moved_out)(real *p, int64_t step) { return p ? p + step : NULL; }
 
 INLINE vec FN(finish)(vec sum, vec add, vec y, const FN(tile) * t, fg_finish_mode mode)
 {
@@ -235,7 +232,7 @@ static void FN(multiply_panel)(int64_t m, int columns, int vectors, int64_t k, c
         FN(tiles)[vectors][rows](&t);
         done += rows;
         t.first_row = done;
-        t.a += rows * a_row;
+        t.a = FN(moved)(t.a, rows * a_row);
         t.out = FN(moved_out)(t.out, rows * t.out_row);
         t.add = FN(moved)(t.add, rows * t.add_row);
         t.y = FN(moved)(t.y, rows * t.y_row);

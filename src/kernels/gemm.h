@@ -1,4 +1,4 @@
-/* Matrix products as matmul.c and rnn.c use them; one set of functions per instruction set and dtype. */
+/* Matrix products as matmul.c and the recurrent kernels use them; one set of functions per instruction set and dtype. */
 #ifndef FASTGRAD_GEMM_H
 #define FASTGRAD_GEMM_H
 

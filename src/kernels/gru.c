@@ -106,7 +106,8 @@ static void FN(gru_retreat)(const FN(layer) * layer, const FN(direction) * d, co
 }
 
 static const FN(cell) FN(gru_cell) = {
-    .gates = 3, .kept = 4, .merged = 2, .split = 2, .advance = FN(gru_advance), .retreat = FN(gru_retreat),
+    .gates = FG_GRU_GATES, .kept = FG_GRU_KEPT, .merged = 2, .split = 2,
+    .advance = FN(gru_advance), .retreat = FN(gru_retreat),
 };
 
 #endif

@@ -58,7 +58,16 @@ extern const char *const fg_kernel_meanings[FG_KERNEL_COUNT];
 const char *fg_choose_isa(const char *wanted);      /* NULL or "" for the best; returns its name, NULL if unknown or unsupported here */
 int fg_list_isa(const char **names, int room);      /* the sets this machine can run, worst first */
 
-/* recurrent.h: how many elements of workspace a launch of this recurrent kernel needs. */
+/* How many operands the recurrent kernels have: fixed ones, and those of each of up to two directions (kernels.def). */
+enum {
+    FG_FIXED_OPERANDS = 10,
+    FG_DIRECTION_OPERANDS = 5,
+    FG_MOST_OPERANDS = FG_FIXED_OPERANDS + 2 * FG_DIRECTION_OPERANDS,
+    FG_FIXED_GRADIENT_OPERANDS = 14, /* backward */
+    FG_DIRECTION_GRADIENT_OPERANDS = 8,
+    FG_MOST_GRADIENT_OPERANDS = FG_FIXED_GRADIENT_OPERANDS + 2 * FG_DIRECTION_GRADIENT_OPERANDS,
+};
+/* table.c: how many elements of workspace a launch of this recurrent kernel needs. */
 int64_t fg_recurrent_workspace(int kernel, int64_t steps, int64_t batch, int64_t rows, int64_t inputs, int64_t hidden,
                                int64_t state, int directions);
 

@@ -1,4 +1,5 @@
-/* The LSTM layer, with gates i, f, g, o = (sigmoid, sigmoid, tanh, sigmoid)(x_t @ w_ih.T + b_ih + h_(t-1) @ w_hh.T + b_hh):
+/* The LSTM layer, with gates i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of the quarters of
+ * x_t @ w_ih.T + b_ih + h_(t-1) @ w_hh.T + b_hh:
  *
  *     c_t = f c_(t-1) + i g        raw_t = o tanh(c_t)        h_t = raw_t, or raw_t @ w_hr.T with a projection
  *
@@ -114,20 +115,15 @@ static void FN(lstm_retreat)(const FN(layer) * layer, const FN(direction) * d, c
         return;
     }
     fg_finish sum = {.out = step->dh, .out_row = state, .add = step->dy, .add_row = layer->y_row, .alpha = 1, .beta = 1};
-    if (step->dh_n) {
-        for (int64_t r = 0; r < step->rows; r++)
-            for (int64_t k = 0; k < state; k++)
-                step->dh[r * state + k] = step->dh_n[r * state + k] + (step->dy ? step->dy[r * layer->y_row + k] : 0);
-        sum.add = step->dh;
-        sum.add_row = state;
-    }
+    if (step->dh_n)
+        FN(add_last_gradient)(layer, step, step->dh, state, &sum);
     FG_NAME(FN(multiply_state))(step->rows, state, 4 * hidden, 1, dz, w_hh, d->packed_hh, step->product, &sum);
     FG_NAME(FN(multiply_state))(step->rows, hidden, state, 1, (fg_matrix){step->dh, state, 1},
                                 (fg_matrix){d->w_hr, hidden, 1}, d->packed_hr, step->product, &units);
 }
 
 static const FN(cell) FN(lstm_cell) = {
-    .gates = 4, .kept = 4, .merged = 4, .advance = FN(lstm_advance), .retreat = FN(lstm_retreat),
+    .gates = FG_LSTM_GATES, .kept = FG_LSTM_KEPT, .merged = 4, .advance = FN(lstm_advance), .retreat = FN(lstm_retreat),
 };
 
 #endif

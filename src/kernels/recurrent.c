@@ -13,9 +13,6 @@ static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 #include "each_real.h"
 #else
 
-static real *FN(moved)(real *p, int64_t step) { return p ? p + step : NULL; }
-static const real *FN(moved_input)(const real *p, int64_t step) { return p ? p + step : NULL; }
-
 /* How many rows a step has; none where there is no such step. */
 static int64_t FN(rows_at)(const FN(layer) * layer, int64_t step)
 {
@@ -41,7 +38,7 @@ void FG_NAME(FN(multiply_state))(int64_t rows, int64_t n, int64_t k, int parts, 
 fg_matrix FG_NAME(FN(state_gradient))(const FN(layer) * layer, const real *dz)
 {
     const int64_t repeated = layer->cell->split ? layer->cell->gates - layer->cell->split : 0;
-    return (fg_matrix){FN(moved_input)(dz, repeated * layer->size.hidden), layer->dz_row, 1};
+    return (fg_matrix){FN(moved)(dz, repeated * layer->size.hidden), layer->dz_row, 1};
 }
 
 /* The next chunk of a direction, which goes through time upward or downward; 0 when there is none. */
@@ -67,7 +64,7 @@ static int FN(next_chunk)(const FN(layer) * layer, FN(direction) * d, int upward
     return d->end_step > d->first_step;
 }
 
-/* The rows of a batch are cut into blocks of equal work, one a task; sequences of unequal length stop at their own step. */
+/* The rows of a batch are cut into blocks of equal work, one a task; of unequal lengths each stops at its own step. */
 static int64_t FN(block_start)(const FN(layer) * layer, const FN(direction) * d, int block, int blocks)
 {
     const int64_t batch = layer->size.batch;
@@ -112,7 +109,7 @@ static void FN(run_chunks)(const FN(layer) * layer, int backward)
     int64_t multiplications = 0;
     for (int k = 0; k < directions; k++)
         multiplications += layer->direction[k].row_count * layer->size.gates * layer->size.hidden * layer->size.state;
-    const int64_t tasks = multiplications < 2 * WORTH_SHARING ? 1 : smaller(multiplications / WORTH_SHARING, fg_threads_here());
+    const int64_t worth = multiplications / WORTH_SHARING, tasks = worth < 2 ? 1 : smaller(worth, fg_threads_here());
     int blocks = (int)smaller(larger(tasks / directions, 1), layer->size.batch);
     FN(shared) shared = {layer, blocks, backward};
     if (tasks > 1 && directions * blocks > 1)
@@ -168,14 +165,14 @@ static void FN(advance_block)(const FN(layer) * layer, const FN(direction) * d, 
                 .rows = bounds[begins + 1] - b,
                 .z = FN(gates_of)(layer, d, row + b, b),
                 .y = d->y + (row + b) * layer->y_row,
-                .c = d->cells ? d->cells + (row + b) * hidden : FN(moved)(d->c_n, b * hidden),
-                .product = FN(moved)(d->product, b * layer->size.gates * hidden),
-                .raw = FN(moved)(d->raw, b * hidden),
+                .c = d->cells ? d->cells + (row + b) * hidden : FN(moved_out)(d->c_n, b * hidden),
+                .product = FN(moved_out)(d->product, b * layer->size.gates * hidden),
+                .raw = FN(moved_out)(d->raw, b * hidden),
             };
             if (begins) {
-                step.h_previous = FN(moved_input)(d->h_0, b * state);
+                step.h_previous = FN(moved)(d->h_0, b * state);
                 step.h_previous_row = state;
-                step.c_previous = FN(moved_input)(d->c_0, b * hidden);
+                step.c_previous = FN(moved)(d->c_0, b * hidden);
             } else {
                 step.h_previous = d->y + (previous + b) * layer->y_row;
                 step.h_previous_row = layer->y_row;
@@ -186,7 +183,7 @@ static void FN(advance_block)(const FN(layer) * layer, const FN(direction) * d, 
         for (int64_t b = larger(first, FN(rows_at)(layer, t + toward)); b < smaller(end, rows); b++) {
             if (d->h_n)
                 memcpy(d->h_n + b * state, d->y + (row + b) * layer->y_row, (size_t)state * sizeof(real));
-            if (d->cells && d->c_n != d->cells)
+            if (d->cells)
                 memcpy(d->c_n + b * hidden, d->cells + (row + b) * hidden, (size_t)hidden * sizeof(real));
         }
         row += d->reverse ? 0 : rows;
@@ -243,13 +240,13 @@ void FG_NAME(FN(recurrent))(const FN(cell) * cell, fg_array *const *operands, in
         fg_array *const *own = operands + FG_FIXED_OPERANDS + k * FG_DIRECTION_OPERANDS;
         real *room = (real *)operands[5]->data + k * plan.total;
         d->reverse = k;
-        d->y = FN(moved)(operands[0]->data, k * state);
-        d->h_n = FN(moved)(operands[1]->data, k * size->batch * state);
-        d->c_n = FN(moved)(operands[2]->data, k * size->batch * hidden);
-        d->gates = FN(moved)(operands[3]->data, k * size->rows * layer.z_row);
-        d->cells = FN(moved)(operands[4]->data, k * size->rows * hidden);
-        d->h_0 = FN(moved_input)(operands[7]->data, k * size->batch * state);
-        d->c_0 = FN(moved_input)(operands[8]->data, k * size->batch * hidden);
+        d->y = FN(moved_out)(operands[0]->data, k * state);
+        d->h_n = FN(moved_out)(operands[1]->data, k * size->batch * state);
+        d->c_n = FN(moved_out)(operands[2]->data, k * size->batch * hidden);
+        d->gates = FN(moved_out)(operands[3]->data, k * size->rows * layer.z_row);
+        d->cells = FN(moved_out)(operands[4]->data, k * size->rows * hidden);
+        d->h_0 = FN(moved)(operands[7]->data, k * size->batch * state);
+        d->c_0 = FN(moved)(operands[8]->data, k * size->batch * hidden);
         d->w_ih = own[0]->data;
         d->w_hh = own[1]->data;
         d->b_ih = own[2]->data;
@@ -321,21 +318,21 @@ static void FN(retreat_block)(const FN(layer) * layer, const FN(direction) * d, 
             const int goes_on = b < after, came = b < before;
             const FN(step) step = {
                 .rows = count,
-                .z = FN(moved)(d->gates, (row + b) * layer->z_row),
+                .z = FN(moved_out)(d->gates, (row + b) * layer->z_row),
                 .y = d->y + (row + b) * layer->y_row,
-                .c = FN(moved)(d->cells, (row + b) * hidden),
-                .h_previous = came ? d->y + (previous + b) * layer->y_row : FN(moved_input)(d->h_0, b * state),
+                .c = FN(moved_out)(d->cells, (row + b) * hidden),
+                .h_previous = came ? d->y + (previous + b) * layer->y_row : FN(moved)(d->h_0, b * state),
                 .h_previous_row = came ? layer->y_row : state,
-                .c_previous = came ? FN(moved)(d->cells, (previous + b) * hidden)
-                                   : FN(moved_input)(d->c_0, b * hidden),
-                .product = FN(moved)(d->product, b * hidden),
-                .raw = FN(moved)(d->raw, (row - d->first_row + b) * hidden),
-                .dy = FN(moved_input)(d->dy, (row + b) * layer->y_row),
-                .dh_n = goes_on ? NULL : FN(moved_input)(d->dh_n, b * state),
+                .c_previous = came ? FN(moved_out)(d->cells, (previous + b) * hidden)
+                                   : FN(moved)(d->c_0, b * hidden),
+                .product = FN(moved_out)(d->product, b * hidden),
+                .raw = FN(moved_out)(d->raw, (row - d->first_row + b) * hidden),
+                .dy = FN(moved)(d->dy, (row + b) * layer->y_row),
+                .dh_n = goes_on ? NULL : FN(moved)(d->dh_n, b * state),
                 .dz_later = goes_on ? dz_later + b * layer->dz_row : NULL,
                 .dz = dz + b * layer->dz_row,
-                .dh = FN(moved)(d->dh, (row - d->first_row + b) * state),
-                .carry = FN(moved)(d->carry, b * hidden),
+                .dh = FN(moved_out)(d->dh, (row - d->first_row + b) * state),
+                .carry = FN(moved_out)(d->carry, b * hidden),
             };
             layer->cell->retreat(layer, d, &step);
             if (d->dh_0 && !came) {
@@ -360,7 +357,7 @@ static void FN(gather_previous)(const FN(layer) * layer, const FN(direction) * d
         const int64_t rows = FN(rows_at)(layer, t), before = FN(rows_at)(layer, d->reverse ? t + 1 : t - 1);
         const int64_t previous = d->reverse ? row + rows : row - before;
         for (int64_t b = 0; b < rows; b++, out += state) {
-            const real *h = b < before ? d->y + (previous + b) * layer->y_row : FN(moved_input)(d->h_0, b * state);
+            const real *h = b < before ? d->y + (previous + b) * layer->y_row : FN(moved)(d->h_0, b * state);
             if (h)
                 memcpy(out, h, (size_t)state * sizeof(real));
             else
@@ -407,7 +404,10 @@ static void FN(add_gradients)(const FN(layer) * layer, const FN(direction) * d)
             FG_NAME(FN(column_sums))(rows, count, dz, dz_row, accumulate, d->db_ih + start);
     }
     const real *dz = FG_NAME(FN(state_gradient))(layer, d->dz).data;
-    if (d->db_hh && d->db_hh != d->db_ih)
+    if (d->db_hh && d->db_ih && !split) {
+        if (d->db_hh != d->db_ih) /* both biases enter as a sum */
+            memcpy(d->db_hh, d->db_ih, (size_t)(gates * hidden) * sizeof(real));
+    } else if (d->db_hh)
         FG_NAME(FN(column_sums))(rows, gates * hidden, dz, dz_row, accumulate, d->db_hh);
     if (d->dw_hr)
         FN(add_outer)(state, hidden, rows, d->dh, state, d->raw, hidden, accumulate, d->dw_hr);
@@ -462,16 +462,16 @@ void FG_NAME(FN(recurrent_backward))(const FN(cell) * cell, fg_array *const *ope
         fg_array *const *own = operands + FG_FIXED_GRADIENT_OPERANDS + k * FG_DIRECTION_GRADIENT_OPERANDS;
         real *room = (real *)operands[3]->data + k * plan.total;
         d->reverse = k;
-        d->dh_0 = FN(moved)(operands[1]->data, k * batch * state);
-        d->dc_0 = FN(moved)(operands[2]->data, k * batch * hidden);
-        d->dy = FN(moved_input)(operands[4]->data, k * state);
-        d->dh_n = FN(moved_input)(operands[5]->data, k * batch * state);
-        d->dc_n = FN(moved_input)(operands[6]->data, k * batch * hidden);
-        d->y = FN(moved)(operands[7]->data, k * state);
-        d->gates = FN(moved)(operands[8]->data, k * size->rows * layer.z_row);
-        d->cells = FN(moved)(operands[9]->data, k * size->rows * hidden);
-        d->h_0 = FN(moved_input)(operands[11]->data, k * batch * state);
-        d->c_0 = FN(moved_input)(operands[12]->data, k * batch * hidden);
+        d->dh_0 = FN(moved_out)(operands[1]->data, k * batch * state);
+        d->dc_0 = FN(moved_out)(operands[2]->data, k * batch * hidden);
+        d->dy = FN(moved)(operands[4]->data, k * state);
+        d->dh_n = FN(moved)(operands[5]->data, k * batch * state);
+        d->dc_n = FN(moved)(operands[6]->data, k * batch * hidden);
+        d->y = FN(moved_out)(operands[7]->data, k * state);
+        d->gates = FN(moved_out)(operands[8]->data, k * size->rows * layer.z_row);
+        d->cells = FN(moved_out)(operands[9]->data, k * size->rows * hidden);
+        d->h_0 = FN(moved)(operands[11]->data, k * batch * state);
+        d->c_0 = FN(moved)(operands[12]->data, k * batch * hidden);
         d->dw_ih = own[0]->data;
         d->dw_hh = own[1]->data;
         d->db_ih = own[2]->data;
@@ -495,7 +495,7 @@ void FG_NAME(FN(recurrent_backward))(const FN(cell) * cell, fg_array *const *ope
             FG_NAME(FN(pack))(hidden, state, 1, (fg_matrix){d->w_hr, hidden, 1}, d->packed_hr);
         }
         /* What a cell carries from step to step beside dz: the LSTM its cell's gradient, the GRU its state's. */
-        real *const final = cell->split ? d->dh_0 : operands[9]->data ? d->dc_0 : NULL;
+        real *const final = cell->split ? d->dh_0 : d->dc_0;
         d->carry = final || plan.carry < 0 ? final : room + plan.carry;
         if (cell->kept)
             FN(copy_or_clear)(d->carry, cell->split ? d->dh_n : d->dc_n, batch * hidden);

@@ -1,11 +1,12 @@
-/* What rnn.c, lstm.c and gru.c share: the walk over a sequence, and the products that need all its rows at once.
+/* What rnn.c, lstm.c and gru.c share: the walk over a sequence, and the products that need many of its rows at once.
  *
- * Rows lie step after step: step t has batch_sizes[t] rows, or `batch` where all sequences are equally long. A layer has
- * one or two directions; the second runs from the last step to the first. A walk cuts the sequence into chunks of whole
- * steps. Forward, the rows of a chunk meet w_ih in one product, or those of a step where a batch and a small w_ih make
- * that as fast; then its steps follow one another, each a product of the states with w_hh, which is packed once a
- * sequence, and the cell's formula applied to the sums as they leave the registers. Backward, the steps give dz, the gradients before the nonlinearities; then the gradients of x and of the
- * weights are products over the rows of the chunk. So nothing but what the backward saves grows with the sequence.
+ * Rows lie step after step: step t has batch_sizes[t] rows, or `batch` where all sequences are equally long. A layer
+ * has one or two directions; the second runs from the last step to the first. A walk cuts the sequence into chunks of
+ * whole steps. Forward, the rows of a chunk meet w_ih in one product, or those of a step where a batch and a small w_ih
+ * make that as fast; then its steps follow one another, each a product of the states with w_hh, which is packed once a
+ * sequence, and the cell's formula applied to the sums as they leave the registers. Backward, the steps give dz, the
+ * gradients before the nonlinearities; then the gradients of x and of the weights are products over the rows of the
+ * chunk. So nothing but what the backward saves grows with the sequence.
  *
  * Directions, and blocks of the rows of a batch, run side by side on several threads: they meet only between chunks.
  */
@@ -18,10 +19,8 @@
 
 #include <string.h>
 
-#define FG_FIXED_OPERANDS 10          /* of a forward kernel; then come those of each direction */
-#define FG_DIRECTION_OPERANDS 5
-#define FG_FIXED_GRADIENT_OPERANDS 14 /* of a backward kernel */
-#define FG_DIRECTION_GRADIENT_OPERANDS 8
+/* Gates, and how many numbers a unit of a row keeps for the backward. */
+enum { FG_RNN_GATES = 1, FG_RNN_KEPT = 0, FG_LSTM_GATES = 4, FG_LSTM_KEPT = 4, FG_GRU_GATES = 3, FG_GRU_KEPT = 4 };
 
 /* Where a direction's parts of the workspace lie, in elements; -1 for a part that is not needed. */
 typedef struct fg_recurrent_plan {
@@ -42,8 +41,8 @@ typedef struct fg_recurrent_size {
 /* With fewer rows than this in all steps together, packing w_hh costs more than it gains. */
 #define FG_PACKING_PAYS 16
 
-/* Inputs are projected step by step, so that what is projected stays in the nearest cache, where a step has enough rows
- * and w_ih few enough elements to be read again each time. */
+/* Inputs are projected step by step, so that what is projected stays in the nearest cache, where the mean step has enough
+ * rows and w_ih few enough elements to be read again each time. */
 #define FG_STEP_ROWS 8
 #define FG_STEP_WEIGHTS (1 << 19)
 
@@ -62,7 +61,9 @@ static inline int64_t fg_gradient_row(const fg_recurrent_size *size)
 
 static inline fg_recurrent_plan fg_plan_recurrent(const fg_recurrent_size *size, int backward)
 {
-    fg_recurrent_plan plan = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0};
+    fg_recurrent_plan plan;
+    memset(&plan, -1, sizeof plan);
+    plan.total = 0;
     const int64_t hidden = size->hidden, state = size->state, batch = size->batch, z = size->gates * hidden;
     const int projects = state != hidden, packs = size->steps > 1 && size->rows >= FG_PACKING_PAYS;
     const int64_t most = backward && z * (size->inputs + state) > FG_LARGE_WEIGHTS ? FG_LONG_CHUNK_ROWS : FG_CHUNK_ROWS;
@@ -72,7 +73,7 @@ static inline fg_recurrent_plan fg_plan_recurrent(const fg_recurrent_size *size,
     plan.chunk_rows = chunk;
     if (!backward) {
         plan.bias = fg_place(&plan, z);
-        if (packs && batch >= FG_STEP_ROWS && z * size->inputs <= FG_STEP_WEIGHTS) {
+        if (packs && size->rows >= FG_STEP_ROWS * size->steps && z * size->inputs <= FG_STEP_WEIGHTS) {
             plan.packed_ih = fg_place(&plan, fg_packed_size(z) * size->inputs);
             plan.chunk_rows = size->rows;
         }
@@ -178,6 +179,18 @@ INLINE void FN(store)(real *p, int count, vec x)
         vec_store(p, x);
     else
         vec_store_n(p, count, x);
+}
+
+/* Rows that end here get the gradient of the last state beside dy: what is added to their product is the sum of both. */
+INLINE void FN(add_last_gradient)(const FN(layer) * layer, const FN(step) * step, real *sum, int64_t sum_row,
+                                  fg_finish *finish)
+{
+    const int64_t state = layer->size.state;
+    for (int64_t r = 0; r < step->rows; r++)
+        for (int64_t k = 0; k < state; k++)
+            sum[r * sum_row + k] = step->dh_n[r * state + k] + (step->dy ? step->dy[r * layer->y_row + k] : 0);
+    finish->add = sum;
+    finish->add_row = sum_row;
 }
 
 /* The sigmoid where subnormal numbers count as zero: 1/(1 + exp(-x)), 0 where exp(-x) overflows. */

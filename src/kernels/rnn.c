@@ -42,18 +42,14 @@ static void FN(rnn_retreat)(const FN(layer) * layer, const FN(direction) * d, co
     fg_finish finish = {.out = step->dz, .out_row = layer->dz_row, .add = step->dy, .add_row = layer->y_row, .y = step->y,
                         .y_row = layer->y_row, .alpha = 1, .beta = 1,
                         .mode = layer->relu ? FG_RELU_GRADIENT : FG_TANH_GRADIENT};
-    if (step->dh_n) {
-        for (int64_t r = 0; r < step->rows; r++)
-            for (int64_t k = 0; k < hidden; k++)
-                step->dz[r * layer->dz_row + k] = step->dh_n[r * hidden + k] +
-                                                    (step->dy ? step->dy[r * layer->y_row + k] : 0);
-        finish.add = step->dz;
-        finish.add_row = layer->dz_row;
-    }
+    if (step->dh_n)
+        FN(add_last_gradient)(layer, step, step->dz, layer->dz_row, &finish);
     FG_NAME(FN(multiply_state))(step->rows, hidden, hidden, 1, FG_NAME(FN(state_gradient))(layer, step->dz_later),
                                 (fg_matrix){d->w_hh, hidden, 1}, d->packed_hh, step->product, &finish);
 }
 
-static const FN(cell) FN(rnn_cell) = {.gates = 1, .merged = 1, .advance = FN(rnn_advance), .retreat = FN(rnn_retreat)};
+static const FN(cell) FN(rnn_cell) = {
+    .gates = FG_RNN_GATES, .kept = FG_RNN_KEPT, .merged = 1, .advance = FN(rnn_advance), .retreat = FN(rnn_retreat),
+};
 
 #endif

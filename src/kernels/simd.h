@@ -109,6 +109,10 @@ INLINE void fg_restore_subnormals(uint64_t was)
 #define SIGN_BIT ((ireal)((ureal)1 << (REAL_BITS - 1)))
 #define ROUNDER PICK(0x1.8p23f, 0x1.8p52)  /* x + ROUNDER - ROUNDER is x rounded to an integer, for |x| < 2^22 or 2^51 */
 
+/* A pointer moved on; NULL stays NULL. */
+INLINE const real *FN(moved)(const real *p, int64_t step) { return p ? p + step : NULL; }
+INLINE real *FN(moved_out)(real *p, int64_t step) { return p ? p + step : NULL; }
+
 INLINE vec FN(vec_splat)(real x) { return x - (vec){0}; }
 
 INLINE vec FN(vec_load)(const real *p)

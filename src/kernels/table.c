@@ -91,7 +91,11 @@ int64_t fg_recurrent_workspace(int kernel, int64_t steps, int64_t batch, int64_t
 {
     const int lstm = kernel == FG_KERNEL_lstm || kernel == FG_KERNEL_lstm_backward;
     const int gru = kernel == FG_KERNEL_gru || kernel == FG_KERNEL_gru_backward;
-    const fg_recurrent_size size = {steps, batch, rows, inputs, hidden, state, lstm ? 4 : gru ? 3 : 1, lstm || gru ? 4 : 0};
+    const fg_recurrent_size size = {
+        .steps = steps, .batch = batch, .rows = rows, .inputs = inputs, .hidden = hidden, .state = state,
+        .gates = lstm ? FG_LSTM_GATES : gru ? FG_GRU_GATES : FG_RNN_GATES,
+        .kept = lstm ? FG_LSTM_KEPT : gru ? FG_GRU_KEPT : FG_RNN_KEPT,
+    };
     const int backward = kernel == FG_KERNEL_rnn_backward || kernel == FG_KERNEL_lstm_backward ||
                          kernel == FG_KERNEL_gru_backward;
     return directions * fg_plan_recurrent(&size, backward).total;

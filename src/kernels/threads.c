@@ -190,7 +190,7 @@ static void wake(int count)
 
 void fg_parallel(int tasks, void (*run)(void *context, int task), void *context)
 {
-    const int threads = tasks < fg_threads_here() ? tasks : fg_threads_here();
+    const int here = fg_threads_here(), threads = tasks < here ? tasks : here;
     const int outside = inside;
     if (threads < 2 || atomic_exchange(&pool.busy, 1)) {
         inside = 1;

@@ -278,19 +278,6 @@ def test_both_biases_may_share_one_gradient(cell: str, directions: int) -> None:
         assert_close(db, expected["b_ih" + suffix], "db")
 
 
-@pytest.mark.parametrize("directions", [1, 2])
-def test_the_cells_of_a_single_step_may_be_the_last_ones(directions: int) -> None:
-    layer = make_layer("lstm", (1, 3, 4, 5), directions=directions)
-    saved = run_forward(layer)
-    with guarding() as guard:
-        y, c_n = guard.array(saved.y.shape, np.float64), guard.array(saved.c_n.shape, np.float64)
-        gates = guard.array(saved.gates.shape, np.float64)
-        operands = [y, None, c_n, gates, c_n, room(guard, "lstm", layer), layer.x, layer.h_0, layer.c_0, None]
-        launch_kernel("lstm", operands + [array for weights in layer.weights for array in weights], i=(0, layer.batch))
-    for got, expected in [(y, saved.y), (c_n, saved.c_n), (gates, saved.gates)]:
-        np.testing.assert_array_equal(got, expected)
-
-
 @st.composite
 def layers(draw: st.DrawFn) -> Layer:
     cell = draw(st.sampled_from(CELLS))

@@ -1,8 +1,8 @@
 """Recurrent networks: RNN, LSTM and GRU over whole sequences, and their cells, one step.
 
 Parameter names, shapes, initial values and error types are those of PyTorch's modules of the same names. A layer with
-all its directions is one launch forward and one backward. Inside the recurrent kernels values below the smallest normal
-number count as zero, so gradients that vanish do not slow anything down.
+all its directions is one launch forward and one backward. In the recurrent kernels values below the smallest normal
+number may count as zero, so gradients that vanish do not slow anything down.
 """
 
 from __future__ import annotations
@@ -63,16 +63,15 @@ class _Recurrent(Module):
         return ", ".join([f"{self.input_size}, {self.hidden_size}", *changed])
 
 
-def _explained(error: Exception, check: Callable[[Any, Any], None], input: Any, hx: Any) -> Exception:
-    """What `check` has against the arguments of a call; failing that the core's error, which names operands of its own.
+def _explain(check: Callable[[Any, Any], None], input: Any, hx: Any) -> None:
+    """Raise what `check` has against the arguments of a call that failed in the core, which names operands of its own.
 
     So a call that is in order pays for no check but the core's.
     """
     try:
         check(input, hx)
     except Exception as explanation:
-        return explanation
-    return error
+        raise explanation from None
 
 
 def _pair(hx: Any) -> Any:
@@ -180,8 +179,9 @@ class RNNBase(_Recurrent):
         """The outputs of the last layer, packed if the input is, and the last states of all layers."""
         try:
             return self._run(input, hx, None)
-        except Exception as error:
-            raise _explained(error, self._check, input, hx) from None
+        except Exception:
+            _explain(self._check, input, hx)
+            raise
 
     def _run(self, input: Any, h: Tensor | None, c: Tensor | None) -> Sequence[Any]:
         """The outputs, h_n and, of an LSTM, c_n."""
@@ -283,7 +283,8 @@ class RNN(RNNBase):
     states of all layers, shaped as `hx`. With `bidirectional` a second direction runs from each sequence's last step
     to its first. Between layers elements are dropped with probability `dropout` while training.
 
-    Saved for the backward: the inputs, the initial states and the outputs; nothing else of their length is allocated.
+    Saved for the backward: the inputs (with `batch_first` a copy of them), the initial states and the outputs, which may
+    therefore be changed in place only after the backward; nothing else of their length is allocated but gradients.
     float32 or float64. Raises ValueError for a wrong number of dimensions or dtype of the input, RuntimeError for a
     wrong size, an empty sequence or states that do not fit, TypeError for other objects.
 
@@ -332,7 +333,7 @@ class LSTM(RNNBase):
 
     Shapes as for RNN; `hx` and the returned last states are tuples (h, c), h (num_layers * directions, B, proj_size or
     hidden_size) and c (num_layers * directions, B, hidden_size). Saved for the backward: the inputs, the initial
-    states, the outputs, the four gates and the cell; nothing else of their length is allocated. Errors as for RNN.
+    states, the outputs, the four gates and the cell; nothing else but as for RNN. Errors as for RNN.
 
     >>> import fastgrad as torch
     >>> output, (h_n, c_n) = torch.nn.LSTM(8, 32, bidirectional=True, proj_size=4)(torch.ones(5, 3, 8))
@@ -365,8 +366,9 @@ class LSTM(RNNBase):
         try:
             h, c = _pair(hx)
             output, h_n, c_n = self._run(input, h, c)
-        except Exception as error:
-            raise _explained(error, self._check, input, hx) from None
+        except Exception:
+            _explain(self._check, input, hx)
+            raise
         return output, (h_n, c_n)
 
 
@@ -382,7 +384,7 @@ class GRU(RNNBase):
     product with the state.
 
     Shapes as for RNN. Saved for the backward: the inputs, the initial states, the outputs, the three gates and the
-    candidate's recurrent part h_(t-1) W_hn^T + b_hn; nothing else of their length is allocated. Errors as for RNN.
+    candidate's recurrent part h_(t-1) W_hn^T + b_hn; nothing else but as for RNN. Errors as for RNN.
 
     >>> import fastgrad as torch
     >>> output, h_n = torch.nn.GRU(8, 32, batch_first=True)(torch.ones(3, 5, 8))
@@ -501,8 +503,9 @@ class RNNCell(RNNCellBase):
             raise RuntimeError(f"[RNNCell] nonlinearity must be 'tanh' or 'relu'; got {self.nonlinearity!r}")
         try:
             return self._run("rnn_relu" if self.nonlinearity == "relu" else "rnn_tanh", input, hx, None)
-        except Exception as error:
-            raise _explained(error, self._check, input, hx) from None
+        except Exception:
+            _explain(self._check, input, hx)
+            raise
 
     def extra_repr(self) -> str:
         return self._sizes_and_options(bias=True, nonlinearity="tanh")
@@ -532,8 +535,9 @@ class LSTMCell(RNNCellBase):
         try:
             h, c = _pair(hx)
             return self._run("lstm", input, h, c)
-        except Exception as error:
-            raise _explained(error, self._check, input, hx) from None
+        except Exception:
+            _explain(self._check, input, hx)
+            raise
 
 
 class GRUCell(RNNCellBase):
@@ -556,5 +560,6 @@ class GRUCell(RNNCellBase):
         """The state after one step."""
         try:
             return self._run("gru", input, hx, None)
-        except Exception as error:
-            raise _explained(error, self._check, input, hx) from None
+        except Exception:
+            _explain(self._check, input, hx)
+            raise

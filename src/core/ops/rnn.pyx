@@ -5,13 +5,16 @@ from libc.string cimport memset
 
 from fastgrad._core.engine cimport differentiate_composite
 from fastgrad._core.graph cimport (
-    Node, Op, Rule, add_outputs, connect, grad_enabled, new_node, requires_grad_of, reserve_saved, save, save_output, set_output,
+    Node, Op, add_outputs, connect, grad_enabled, new_node, requires_grad_of, reserve_saved, save, save_output, set_output,
 )
 from fastgrad._core.kernel_ids cimport *
-from fastgrad._core.kernels cimport FG_INT64, fg_array, fg_params
+from fastgrad._core.kernels cimport (
+    FG_DIRECTION_GRADIENT_OPERANDS, FG_DIRECTION_OPERANDS, FG_FIXED_GRADIENT_OPERANDS, FG_FIXED_OPERANDS, FG_INT64,
+    FG_MOST_GRADIENT_OPERANDS, FG_MOST_OPERANDS, fg_array, fg_params,
+)
 from fastgrad._core.launch cimport launch, workspace_elements
 from fastgrad._core.ops.copying cimport contiguous
-from fastgrad._core.tensor cimport Tensor, is_contiguous, is_float, itemsize_of, new_like, new_tensor, numel, shape_text, shape_tuple
+from fastgrad._core.tensor cimport Tensor, is_contiguous, is_float, itemsize_of, new_like, new_tensor, shape_text
 
 
 cdef enum: WEIGHTS = 5        # of a direction: w_ih, w_hh, b_ih, b_hh, w_hr
@@ -254,14 +257,14 @@ cdef inline Tensor new_block(int code, int ndim, int64_t a, int64_t b, int64_t c
     return new_tensor(code, ndim, shape)
 
 
-cdef enum: ROOM = 1 << 14     # bytes of workspace that a launch finds on the stack
+cdef enum: ROOM = 1 << 11     # doubles of workspace that a launch finds on the stack
 
-cdef Tensor find_workspace(fg_array* workspace, char* room, int kernel, int code, const Sizes* sizes):
+cdef Tensor find_workspace(fg_array* workspace, double* room, int kernel, int code, const Sizes* sizes):
     """Describes the workspace: `room` if that is enough, else a new tensor, which is returned to be held."""
     cdef Tensor held
     cdef int64_t elements = workspace_elements(
         kernel, sizes.steps, sizes.batch, sizes.rows, sizes.inputs, sizes.hidden, sizes.state, sizes.directions)
-    if elements * itemsize_of(code) <= ROOM:
+    if elements * itemsize_of(code) <= ROOM * <int64_t>sizeof(double):
         workspace.data, workspace.dtype, workspace.ndim = room, code, 1
         workspace.shape[0], workspace.strides[0] = elements, 1
         return None
@@ -297,9 +300,9 @@ cdef object run(int kind, Tensor x, Tensor h_0, Tensor c_0, tuple weights, Tenso
     cdef int code = x.array.dtype, k, rest = FIRST_WEIGHT + len(weights), count
     cdef int directions = sizes.directions
     cdef Tensor y, h_n = None, c_n = None, gates = None, kept_cells = None, held
-    cdef char[ROOM] room
+    cdef double[ROOM] room
     cdef fg_array absent, rows_of_x, workspace
-    cdef fg_array* operands[20]
+    cdef fg_array* operands[FG_MOST_OPERANDS]
     cdef fg_params params
     cdef Node node
     x = contiguous(x)
@@ -333,9 +336,9 @@ cdef object run(int kind, Tensor x, Tensor h_0, Tensor c_0, tuple weights, Tenso
     enter(operands, 8, c_0, &absent)
     enter(operands, 9, batch_sizes, &absent)
     for k in range(len(weights)):
-        enter(operands, 10 + k, <Tensor>weights[k], &absent)
+        enter(operands, FG_FIXED_OPERANDS + k, <Tensor>weights[k], &absent)
     params.i[0], params.i[1] = cell.relu, sizes.batch
-    launch(cell.forward, operands, 10 + len(weights), &params,
+    launch(cell.forward, operands, FG_FIXED_OPERANDS + len(weights), &params,
            sizes.rows * directions * cell.gates * sizes.hidden * (sizes.state + sizes.inputs))
     if recorded:
         node = new_node(&cell.op, rest)
@@ -394,9 +397,9 @@ cdef int rule(Node node, Tensor dy) except -1:
     cdef Tensor w_ih, w_hh, w_hr, batch_sizes = node.saved(rest + BATCH_SIZES)
     cdef Tensor gates, kept_cells, dh_n = None, dc_n = None, db, held
     cdef Sizes sizes
-    cdef char[ROOM] room
+    cdef double[ROOM] room
     cdef fg_array absent, rows_of_x, workspace
-    cdef fg_array* operands[30]
+    cdef fg_array* operands[FG_MOST_GRADIENT_OPERANDS]
     cdef fg_params params
     if grad_enabled():
         name = cell.name.decode()
@@ -431,27 +434,23 @@ cdef int rule(Node node, Tensor dy) except -1:
     new_gradient(node, H_0, h_0, operands, 1)
     new_gradient(node, C_0, c_0, operands, 2)
     for d in range(sizes.directions):
-        first, place = FIRST_WEIGHT + WEIGHTS * d, 14 + 8 * d
+        first, place = FIRST_WEIGHT + WEIGHTS * d, FG_FIXED_GRADIENT_OPERANDS + FG_DIRECTION_GRADIENT_OPERANDS * d
         for k in range(WEIGHTS):
             operands[place + k] = &absent
             if k == 2 or k == 3:
                 continue
             new_gradient(node, first + k, node.saved(first + k), operands, place + k)
-        if kind != GRU and (node.needs(first + 2) or node.needs(first + 3)):
-            # The biases enter as a sum, so they have one gradient.
-            db = new_block(x.array.dtype, 1, cell.gates * sizes.hidden, 0, 0)
-            operands[place + 2] = &db.array
-            if node.needs(first + 2): node.give(first + 2, db)
-            if node.needs(first + 3): node.give(first + 3, db)
-        elif kind == GRU:
-            new_gradient(node, first + 2, node.saved(first + 2), operands, place + 2)
-            new_gradient(node, first + 3, node.saved(first + 3), operands, place + 3)
+        for k in range(2, 4):
+            if node.needs(first + k):
+                db = new_block(x.array.dtype, 1, cell.gates * sizes.hidden, 0, 0)
+                operands[place + k] = &db.array
+                node.give(first + k, db)
         w_ih, w_hh, w_hr = node.saved(first), node.saved(first + 1), node.saved(first + 4)
-        enter(operands, place + 5, w_ih, &absent)
-        enter(operands, place + 6, w_hh, &absent)
-        enter(operands, place + 7, w_hr, &absent)
+        enter(operands, place + WEIGHTS, w_ih, &absent)
+        enter(operands, place + WEIGHTS + 1, w_hh, &absent)
+        enter(operands, place + WEIGHTS + 2, w_hr, &absent)
     params.i[0], params.i[1] = cell.relu, sizes.batch
-    return launch(cell.backward, operands, 14 + 8 * sizes.directions, &params,
+    return launch(cell.backward, operands, FG_FIXED_GRADIENT_OPERANDS + FG_DIRECTION_GRADIENT_OPERANDS * sizes.directions, &params,
                   2 * sizes.rows * sizes.directions * cell.gates * sizes.hidden * (sizes.state + sizes.inputs))
 
 
@@ -471,8 +470,8 @@ def recurrent_layer(str cell, Tensor x, Tensor h_0 or None, Tensor c_0 or None, 
 
     Returns y (T, B, D*P) or (N, D*P), h_n (D, B, P), the state after each sequence's own last step, and for "lstm"
     c_n (D, B, H). Saved for the backward: the inputs, y, and N*D*H numbers four times over for "gru" (r, z, n,
-    w_hn h + b_hn) and five times for "lstm" (gates and cell); nothing where nothing is recorded. What else a launch
-    allocates does not grow with T. Values below the smallest normal number count as zero.
+    w_hn h + b_hn) and five times for "lstm" (gates and cell); nothing where nothing is recorded. Beside these and
+    the gradients nothing that grows with T is allocated. Values below the smallest normal number may count as zero.
     Raises RuntimeError for other shapes or mixed dtypes, ValueError for another cell.
 
     >>> import fastgrad
@@ -492,7 +491,7 @@ def recurrent_layer(str cell, Tensor x, Tensor h_0 or None, Tensor c_0 or None, 
     else:
         if x.array.ndim != 2:
             raise RuntimeError(f"[{cell}] input must be (rows, features) with batch_sizes; got {shape_text(&x.array)}")
-        batch_sizes = contiguous(batch_sizes) if not grad_enabled() else batch_sizes.clone()
+        batch_sizes = batch_sizes.clone()       # what is checked is what the kernel reads, whoever else writes to it
         check_batch_sizes(&cells[kind], &sizes, x, batch_sizes)
         sizes.rows = x.array.shape[0]
     check(&cells[kind], &sizes, x, h_0, c_0, held, 3)
