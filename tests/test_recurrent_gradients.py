@@ -256,7 +256,7 @@ def peak_of(function: Callable[[], Any]) -> int:
 @each_memory_case
 @each_cell
 def test_peak_memory(cell: str, directions: int, unequal: bool) -> None:
-    """Four times the steps need four times the output and what is saved, and no more workspace."""
+    """Four times the steps need four times the output, the lengths and what is saved, and no more workspace."""
     training, inference, kept, outputs = [], [], [], []
     for steps in (512, 2048):
         layer, unit, sizes = memory_case(cell, steps, directions, unequal)
@@ -275,7 +275,7 @@ def test_peak_memory(cell: str, directions: int, unequal: bool) -> None:
         training.append(peak_of(step))
         inference.append(peak_of(forward))
         kept.append((1 + SAVED[cell]) * unit + sizes)
-        outputs.append(unit)
+        outputs.append(unit + sizes)
     assert training[1] - training[0] == kept[1] - kept[0]
     assert inference[1] - inference[0] == outputs[1] - outputs[0]
     workspace = training[0] - kept[0]

@@ -283,8 +283,8 @@ class RNN(RNNBase):
     states of all layers, shaped as `hx`. With `bidirectional` a second direction runs from each sequence's last step
     to its first. Between layers elements are dropped with probability `dropout` while training.
 
-    Saved for the backward: the inputs (with `batch_first` a copy of them), the initial states and the outputs, which may
-    therefore be changed in place only after the backward; nothing else of their length is allocated but gradients.
+    Saved for the backward: the inputs (with `batch_first` a copy of them), the initial states and the outputs, which
+    may therefore be changed in place only after the backward; nothing else of their length is allocated but gradients.
     float32 or float64. Raises ValueError for a wrong number of dimensions or dtype of the input, RuntimeError for a
     wrong size, an empty sequence or states that do not fit, TypeError for other objects.
 
