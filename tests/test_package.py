@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -106,6 +108,8 @@ def test_threads() -> None:
 def test_it_works_in_a_forked_child() -> None:
     program = """
 import os
+import pathlib
+import shutil
 import fastgrad as fg
 x = fg.randn(300, 300)
 y = (x @ x).sum().item()
@@ -116,3 +120,12 @@ assert os.waitpid(child, 0)[1] == 0
 """
     if hasattr(os, "fork"):
         run(program)
+
+
+def test_a_source_tree_that_is_not_built_says_so(tmp_path: pathlib.Path) -> None:
+    package = pathlib.Path(fg.__file__).parent
+    shutil.copytree(package, tmp_path / "fastgrad", ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
+    result = subprocess.run(
+        [sys.executable, "-c", "import fastgrad"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode != 0 and "[fastgrad] the compiled core must be beside" in result.stderr

@@ -5,6 +5,13 @@ A row of FUNCTIONS names the functions of a module that are `fastgrad.name`; a r
 """
 
 from importlib import import_module
+from importlib.util import find_spec
+
+if find_spec("fastgrad._core.tensor") is None:
+    raise ImportError(
+        f"[fastgrad] the compiled core must be beside {__file__}, a source tree that has not been built and that hides "
+        "a fastgrad installed elsewhere; run `pip install -e .` in it, or start Python from another folder"
+    )
 
 from fastgrad._core import tensor as _tensor
 from fastgrad._core.tensor import Size, Tensor, device, dtype, get_default_dtype, layout, set_default_dtype, strided

@@ -270,7 +270,7 @@ def train(training: Training, checkpoint: pathlib.Path, epochs: float, minutes: 
         if bar is not None:
             bar.close()
         signal.signal(signal.SIGINT, before)
-    return not interrupted
+    return not interrupted or training.progress(epochs, minutes) == 1
 
 
 def draw(training: Training, path: pathlib.Path) -> None:
