@@ -31,6 +31,9 @@ TARGETS: dict[tuple[str, Size], tuple[float | None, float]] = {
 }
 
 
+CELL_LOOP: tuple[Size, float] = ((50, 20, 64, 64), 6)
+
+
 def contenders(cell: str, size: Size) -> dict[str, Program]:
     programs = {peer: recurrent_layer.training(t, cell, size) for peer, t in FRAMEWORKS.items()}
     programs["NumPy"] = recurrent_numpy.layer(cell, size, training=True)
@@ -51,3 +54,14 @@ def rows(quick: bool) -> Iterator[Row]:
             percent,
             recurrent_layer.tolerance(cell),
         )
+    size, faster = CELL_LOOP
+    programs = {peer: recurrent_layer.cell_loop(t, size) for peer, t in FRAMEWORKS.items()}
+    programs["NumPy"] = recurrent_numpy.layer("RNN", size, training=True)
+    yield Row(
+        "recurrent",
+        f"RNNCell in a loop {size}",
+        programs,
+        {"PyTorch": faster},
+        recurrent_layer.training_flops("RNN", size),
+        tolerance=recurrent_layer.tolerance("RNN"),
+    )

@@ -87,6 +87,22 @@ def training(t: Any, cell: str, size: Size, bidirectional: bool = False, lengths
     return trained(layer, inputs, cotangent)
 
 
+def cell_loop(t: Any, size: Size) -> Program:
+    """The recurrence as a user writes it: RNNCell called once a step."""
+    x, dy, values = start("RNN", size)
+    cell, inputs, cotangent = module(t, "RNNCell", size, values), t.from_numpy(x), t.from_numpy(dy)
+
+    def layer(inputs: Any) -> tuple[Any]:
+        state, states = t.zeros(size[1], size[3]), []
+        for k in range(size[0]):
+            state = cell(inputs[k], state)
+            states.append(state)
+        return (t.stack(states),)
+
+    layer.parameters = cell.parameters  # type: ignore[attr-defined]
+    return trained(layer, inputs, cotangent)
+
+
 def trained(layer: Any, inputs: Any, cotangent: Any) -> Program:
     parameters, packed = list(layer.parameters()), hasattr(inputs, "batch_sizes")
     kept: list[Any] = [None]
