@@ -61,6 +61,7 @@ def summary(training: Any) -> dict[str, Any]:
     return {
         "settings": dataclasses.asdict(training.settings),
         "validation_bits": bits,
+        "best_validation_bits": min(bits for *_, bits in training.history),
         "training_bits": trained,
         "steps": training.steps,
         "seconds": seconds,
@@ -75,7 +76,8 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     for cell, contenders in results.items():
         for name, r in contenders.items():
             lines.append(
-                f"{cell:5} {name:9} {r['validation_bits']:.4f} bits per character after {r['steps']:6,} steps, "
+                f"{cell:5} {name:9} {r['validation_bits']:.4f} bits per character (at best "
+                f"{r['best_validation_bits']:.4f}) after {r['steps']:6,} steps, "
                 f"{r['characters_per_second']:9,.0f} characters a second"
             )
     return "\n".join(lines)
